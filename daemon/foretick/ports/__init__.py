@@ -1,0 +1,1 @@
+"""The outside world, one module a thing. Foreign errors become ours here."""
