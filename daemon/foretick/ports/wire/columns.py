@@ -1,0 +1,259 @@
+"""Entries of Redis streams in, columns of ticks and dead letters out (docs/wire.md is the contract).
+
+`read_entry` is the definition: it reads one entry and names what is wrong with it. `_read_columns` reads many entries
+of one layout at once and claims only those that are certainly sound; every other entry goes to the definition, so that
+the two cannot disagree and one bad entry does not slow the good ones beside it.
+
+XREAD leaves out deleted entries (seen on 7.0.15); a reply that
+shows one as nil, as XREADGROUP does for its pending list, is read as if the entry had been left out.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from foretick.core.records import MAGNITUDE_MAX, Forecasts, Ticks, Verdict
+from foretick.ports.wire.entry import (
+    AHEAD_MAX_MS,
+    CONTROL,
+    DECIMAL,
+    DECIMAL_BYTES,
+    ID_MAX_MS,
+    PRINTABLE,
+    SERIES_MAX_BYTES,
+    STAMP_MAX_BYTES,
+    UNIT_TO_MS,
+    VALUE_MAX_BYTES,
+    FieldNames,
+    Row,
+    UnusableError,
+    read_entry,
+    series_fault,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Entry: TypeAlias = Sequence[Any]  # [id, [field, value, field, value, …]] as the RESP parser gives it, all bytes
+
+_Faults: TypeAlias = dict[int, UnusableError]  # by position, in order
+
+INT64_MAX = (1 << 63) - 1
+FAST_MIN_ENTRIES = 8  # below this the fixed cost of array calls (about 10 µs) exceeds that of reading one by one
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """An entry set aside as unusable.
+
+    Attributes:
+        id: the entry id.
+        reason: metric label and `reason` field.
+        detail: what is wrong, for a person.
+        fields: the raw entry, fields and values in turn.
+    """
+
+    id: bytes
+    reason: str
+    detail: str
+    fields: Row
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What a read of one stream holds; ticks and dead letters together are the entries, each in entry-id order.
+
+    Attributes:
+        ticks: the well-formed ticks, as columns.
+        ids: (n,) their entry ids.
+        rows: (n,) their raw fields, for those that the engine refuses.
+        dead: the entries that are no ticks.
+    """
+
+    ticks: Ticks
+    ids: list[bytes]
+    rows: list[Row]
+    dead: list[DeadLetter]
+
+
+@dataclass(slots=True)
+class _Columns:
+    """(n,) columns while they are being read; `sound` marks the positions that hold a tick."""
+
+    series: list[bytes]
+    ts: NDArray[np.int64]
+    stamped: NDArray[np.bool_]
+    y: NDArray[np.float64]
+    sound: NDArray[np.bool_]
+
+
+def decode(entries: Sequence[Entry], stream: bytes, fields: FieldNames = FieldNames()) -> Decoded:  # noqa: B008  frozen
+    """Read a batch of one stream's entries, given in entry-id order.
+
+    Args:
+        entries: raw entries as XREAD gives them.
+        stream: the stream's key; the series of entries that name none.
+        fields: names of the fields to read.
+    """
+    present = [entry for entry in entries if entry[1] is not None]
+    if not present:
+        return Decoded(_no_ticks(), [], [], [])
+    ids, rows = zip(*present, strict=True)
+    # Text mode reads 64-bit numbers exactly, four times faster than int() per id.
+    parts = np.fromstring(b" ".join(ids).replace(b"-", b" "), dtype=np.uint64, sep=" ")
+    ms = np.minimum(parts[::2], ID_MAX_MS + 1).astype(np.int64)
+    columns = _read_batch(rows, ms, stream, fields)
+    faults = _settle(columns, rows, ms, stream, fields)
+    ticks = Ticks(columns.series, ms, columns.ts, columns.stamped, columns.y)
+    if not faults:
+        return Decoded(ticks, list(ids), list(rows), [])
+    dead = [DeadLetter(ids[i], fault.reason, fault.detail, rows[i]) for i, fault in faults.items()]
+    keep = np.flatnonzero(columns.sound)
+    return Decoded(take(ticks, keep), [ids[i] for i in keep.tolist()], [rows[i] for i in keep.tolist()], dead)
+
+
+def take(ticks: Ticks, positions: NDArray[np.int64]) -> Ticks:
+    """The ticks at the positions given, copied."""
+    series = [ticks.series[i] for i in positions.tolist()]
+    return Ticks(series, ticks.ms[positions], ticks.ts[positions], ticks.stamped[positions], ticks.y[positions])
+
+
+def refusals(decoded: Decoded, forecasts: Forecasts) -> list[DeadLetter]:
+    """Dead letters of the ticks that the engine refused (late, duplicate, too many series)."""
+    return [
+        DeadLetter(decoded.ids[i], verdict.reason, _REFUSALS[verdict], decoded.rows[i])
+        for i in np.flatnonzero(forecasts.verdict).tolist()
+        for verdict in (Verdict(int(forecasts.verdict[i])),)
+    ]
+
+
+_REFUSALS = {
+    Verdict.LATE: "its time is before that of the series' last tick",
+    Verdict.DUPLICATE: "its time equals that of the series' last tick",
+    Verdict.TOO_MANY_SERIES: "a new series, and `max_series` are known already",
+}
+
+
+def _read_batch(rows: Sequence[Row], ms: NDArray[np.int64], stream: bytes, fields: FieldNames) -> _Columns:
+    """Read layout by layout what can be read at once."""
+    n = len(rows)
+    if n >= FAST_MIN_ENTRIES and (cells := _transposed(rows)) is not None:
+        return _read_columns(cells, ms, stream, fields)
+    columns = _Columns([b""] * n, np.zeros(n, np.int64), np.zeros(n, np.bool_), np.zeros(n), np.zeros(n, np.bool_))
+    if n < FAST_MIN_ENTRIES:
+        return columns
+    layouts: dict[tuple[bytes, ...], list[int]] = defaultdict(list)
+    for i, row in enumerate(rows):
+        layouts[tuple(row[::2])].append(i)
+    for positions in layouts.values():
+        if len(positions) < FAST_MIN_ENTRIES:
+            continue
+        at = np.array(positions)
+        part = _read_columns(list(zip(*(rows[i] for i in positions), strict=True)), ms[at], stream, fields)
+        for i, name in zip(positions, part.series, strict=True):
+            columns.series[i] = name
+        columns.ts[at], columns.stamped[at], columns.y[at], columns.sound[at] = (
+            part.ts,
+            part.stamped,
+            part.y,
+            part.sound,
+        )
+    return columns
+
+
+def _transposed(rows: Sequence[Row]) -> list[tuple[bytes, ...]] | None:
+    """The rows as columns, if all have the same fields in the same order."""
+    if len(set(map(len, rows))) > 1:
+        return None
+    cells = list(zip(*rows, strict=True))
+    return cells if all(names.count(names[0]) == len(names) for names in cells[::2]) else None
+
+
+def _read_columns(cells: list[tuple[bytes, ...]], ms: NDArray[np.int64], stream: bytes, fields: FieldNames) -> _Columns:
+    """Read entries of one layout at once; what is odd in any way is left unsound, for `read_entry` to judge."""
+    n = len(ms)
+    under: dict[bytes, tuple[bytes, ...]] = {}
+    for names, texts in zip(cells[::2], cells[1::2], strict=True):
+        under.setdefault(names[0], texts)
+    columns = _Columns([stream] * n, ms.copy(), np.zeros(n, np.bool_), np.zeros(n), np.zeros(n, np.bool_))
+    values = under.get(fields.value.encode())
+    if values is None:
+        return columns
+    columns.y = _read_values(values)
+    columns.sound = (ms <= ID_MAX_MS) & (np.abs(columns.y) <= MAGNITUDE_MAX)
+    columns.series = list(under.get(fields.series.encode(), columns.series))
+    if faulty := _faulty_series(set(columns.series)):
+        columns.sound &= np.array([name not in faulty for name in columns.series])
+    stamps = under.get(fields.ts.encode())
+    if stamps is not None:
+        raw = _read_stamps(stamps)
+        times, divisor = UNIT_TO_MS[fields.ts_unit]
+        columns.sound &= (raw >= 0) & (raw <= INT64_MAX // times)
+        columns.ts = np.where(columns.sound, raw, 0) * times // divisor
+        columns.sound &= columns.ts <= ms + AHEAD_MAX_MS
+        columns.stamped = np.ones(n, np.bool_)
+    return columns
+
+
+def _read_values(texts: tuple[bytes, ...]) -> NDArray[np.float64]:
+    """(n,) the values; NaN where a text is not certainly a decimal number."""
+    if max(map(len, texts)) <= VALUE_MAX_BYTES and not b"".join(texts).translate(None, DECIMAL_BYTES):
+        try:
+            return np.array(list(map(float, texts)))
+        except ValueError:
+            pass
+    return np.array(
+        [float(t) if len(t) <= VALUE_MAX_BYTES and DECIMAL.fullmatch(t) else np.nan for t in texts], np.float64
+    )
+
+
+def _read_stamps(texts: tuple[bytes, ...]) -> NDArray[np.int64]:
+    """(n,) the event times in their unit; negative where a text is not certainly a number of plain digits."""
+    if max(map(len, texts)) <= STAMP_MAX_BYTES and b"".join(texts).isdigit():
+        try:
+            return np.array(list(map(int, texts)), np.int64)
+        except (ValueError, OverflowError):
+            pass
+    return np.array([int(t) if len(t) < STAMP_MAX_BYTES - 1 and t.isdigit() else -1 for t in texts], np.int64)
+
+
+def _faulty_series(names: set[bytes]) -> set[bytes]:
+    """Those of the names that cannot be series ids.
+
+    All names are checked in one pass over their bytes (0.03 µs each), so none need be remembered from batch to batch.
+    """
+    if min(map(len, names)) > 0 and max(map(len, names)) <= SERIES_MAX_BYTES:
+        joined = b" ".join(names)  # a space ends every multi-byte sequence: valid together only if each is valid
+        if not joined.translate(None, PRINTABLE):
+            return set()
+        try:
+            if not CONTROL.search(joined.decode()):
+                return set()
+        except UnicodeDecodeError:
+            pass
+    return {name for name in names if series_fault(name)}
+
+
+def _settle(
+    columns: _Columns, rows: Sequence[Row], ms: NDArray[np.int64], stream: bytes, fields: FieldNames
+) -> _Faults:
+    """Read one by one what could not be read at once; what cannot be read at all stays unsound."""
+    faults: _Faults = {}
+    for i in np.flatnonzero(~columns.sound).tolist():
+        try:
+            columns.series[i], columns.ts[i], columns.stamped[i], columns.y[i] = read_entry(
+                rows[i], int(ms[i]), stream, fields
+            )
+            columns.sound[i] = True
+        except UnusableError as fault:
+            faults[i] = fault
+    return faults
+
+
+def _no_ticks() -> Ticks:
+    return Ticks([], np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.bool_), np.empty(0))

@@ -1,0 +1,56 @@
+"""The names of foretick's own keys, as bytes; which partition a stream belongs to.
+
+All keys of one stream lie in one Redis Cluster slot: they carry its `{tag}`, or the whole stream key as their tag.
+"""
+
+from __future__ import annotations
+
+DEFAULT_PARTITION = b"default"  # streams without a tag are owned, learned from and checkpointed together
+
+
+def tag_of(key: bytes) -> bytes | None:
+    """The key's hash tag by Redis Cluster's rule: what stands between the first `{` and the next `}`, if not empty."""
+    opening = key.find(b"{")
+    closing = key.find(b"}", opening + 1)
+    if opening < 0 or closing < 0:
+        return None
+    return key[opening + 1 : closing] or None
+
+
+def partition_of(stream: bytes) -> bytes:
+    """The partition of a stream: its tag, or `default`."""
+    return tag_of(stream) or DEFAULT_PARTITION
+
+
+def forecasts_key(prefix: bytes, stream: bytes) -> bytes:
+    """The stream that takes the forecasts of `stream`, under the entry ids of their ticks."""
+    return _stream_key(prefix, stream, b"forecasts")
+
+
+def dead_key(prefix: bytes, stream: bytes) -> bytes:
+    """The stream that takes the dead letters of `stream`, under their own entry ids."""
+    return _stream_key(prefix, stream, b"dead")
+
+
+def latest_key(prefix: bytes, stream: bytes) -> bytes:
+    """The hash of the last forecast of every series of `stream`."""
+    return _stream_key(prefix, stream, b"latest")
+
+
+def lease_key(prefix: bytes, partition: bytes) -> bytes:
+    """The expiring ownership of a partition."""
+    return _partition_key(prefix, partition, b"lease")
+
+
+def origin_key(prefix: bytes, partition: bytes) -> bytes:
+    """The positions at which a partition's streams were first read: where a replay without a checkpoint begins."""
+    return _partition_key(prefix, partition, b"checkpoint:origin")
+
+
+def _stream_key(prefix: bytes, stream: bytes, what: bytes) -> bytes:
+    own = stream if tag_of(stream) else b"{%b}" % stream
+    return b"%b:%b:%b" % (prefix, own, what)
+
+
+def _partition_key(prefix: bytes, partition: bytes, what: bytes) -> bytes:
+    return b"%b:{%b}:%b" % (prefix, partition, what)
