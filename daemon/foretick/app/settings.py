@@ -1,0 +1,215 @@
+"""Every setting: its name, default, bounds, and what to write when it is wrong.
+
+`Settings` is what the rest of the app is given; it is frozen and complete. `settings_sources` reads where the values
+come from, `settings_load` puts them together.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from foretick.app.values import Season, check_redis_url, parse_duration, parse_season, parse_streams
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """What to write for a setting; the end of every message about a wrong value."""
+
+    text: str
+
+
+def _number(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("true and false are no numbers")  # noqa: TRY004  pydantic turns only ValueError into a report
+    return value
+
+
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
+Count = Annotated[int, BeforeValidator(_number)]
+Seconds = Annotated[float, BeforeValidator(parse_duration)]  # the settings' names are a contract without units
+Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+
+
+class Group(BaseModel):
+    """Settings that share the first part of their name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class RedisSettings(Group):
+    """Where Redis is. The password replaces the URL's."""
+
+    url: Annotated[
+        str | None,
+        AfterValidator(lambda url: url if url is None else check_redis_url(url)),
+        Hint("redis://HOST:6379, rediss://HOST:6379 or unix:///PATH"),
+    ] = Field(default=None, repr=False)  # it may carry a password
+    password: Annotated[SecretStr | None, Hint("the password, better as redis.password_file")] = None
+    connect_deadline: Annotated[Seconds, Field(ge=0), Hint("a duration such as 60s")] = 60.0
+
+
+class FieldSettings(Group):
+    """What producers call the fields of a tick."""
+
+    series: Annotated[Name, Hint("a field's name, such as series")] = "series"
+    value: Annotated[Name, Hint("a field's name, such as value")] = "value"
+    ts: Annotated[Name, Hint("a field's name, such as ts")] = "ts"
+    ts_unit: Annotated[Literal["s", "ms", "us", "ns"], Hint("s, ms, us or ns")] = "ms"
+
+
+class LearnSettings(Group):
+    """Learning while running."""
+
+    enabled: Annotated[bool, Hint("true or false")] = True
+    every: Annotated[Count, Field(ge=1, le=1_000_000), Hint("ticks per series between two jobs, such as 8")] = 8
+
+
+class ModelSettings(Group):
+    """The network. A change is a new model: it learns from the start of the stream again."""
+
+    hidden: Annotated[Count, Field(ge=1, le=1024), Hint("a width from 1 to 1024, such as 64")] = 64
+    seed: Annotated[Count, Field(ge=0, lt=2**63), Hint("a whole number from 0 to 2^63 - 1")] = 0
+
+
+class ForecastsSettings(Group):
+    """The stream of forecasts."""
+
+    maxlen: Annotated[Count, Field(ge=1, lt=2**63), Hint("entries to keep, such as 1000000")] = 1_000_000
+
+
+class DeadSettings(Group):
+    """The stream of dead letters."""
+
+    maxlen: Annotated[Count, Field(ge=1, lt=2**63), Hint("entries to keep, such as 100000")] = 100_000
+
+
+class LeaseSettings(Group):
+    """Ownership of a partition."""
+
+    # Renewed every third of it: below 1 s one slow turn loses the lease; above 1 h nobody takes over after a crash.
+    ttl: Annotated[Seconds, Field(ge=1, le=3600), Hint("a duration from 1s to 1h, such as 10s")] = 10.0
+
+
+class HttpSettings(Group):
+    """The one HTTP port: metrics, probes."""
+
+    host: Annotated[Name, Hint("an address of this machine, such as 127.0.0.1, or 0.0.0.0 for all")] = "127.0.0.1"
+    port: Annotated[Count, Field(ge=0, le=65535), Hint("a port from 0 to 65535, 0 for any free one")] = 9464
+
+
+class LogSettings(Group):
+    """What is logged, to standard error."""
+
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"], BeforeValidator(_lower), Hint("debug, info, warning or error")
+    ] = "info"
+    format: Annotated[Literal["auto", "json", "console"], BeforeValidator(_lower), Hint("auto, json or console")] = (
+        "auto"
+    )
+
+
+def default_state_dir(environ: Mapping[str, str] = os.environ) -> Path:
+    """Systemd's state folder where there is one, else the XDG one."""
+    if given := environ.get("STATE_DIRECTORY", "").partition(":")[0]:  # systemd lists several with colons
+        return Path(given)
+    if xdg := environ.get("XDG_STATE_HOME"):
+        return Path(xdg) / "foretick"
+    home = environ.get("HOME")
+    return Path(home, ".local/state/foretick") if home else Path("/var/lib/foretick")
+
+
+class Settings(BaseSettings):
+    """All settings of one daemon; durations are float seconds."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    redis: RedisSettings = RedisSettings()
+    embedded: Annotated[bool, Hint("true or false")] = False
+    state_dir: Annotated[
+        Path, AfterValidator(lambda path: path.expanduser().absolute()), Hint("a folder, such as /var/lib/foretick")
+    ] = Field(default_factory=default_state_dir)
+    streams: Annotated[
+        tuple[Name, ...], BeforeValidator(parse_streams), Hint("the name of one stream, such as ticks")
+    ] = ("ticks",)
+    start: Annotated[Literal["earliest", "latest"], Hint("earliest or latest")] = "earliest"
+    prefix: Annotated[
+        str,
+        Field(pattern=r"^[A-Za-z0-9_.:-]{0,99}[A-Za-z0-9_.-]$"),  # braces would move the keys to another cluster slot
+        Hint("letters, digits and _ . - (: inside), such as foretick"),
+    ] = "foretick"
+    batch: Annotated[Count, Field(ge=1, le=100_000), Hint("ticks per read from 1 to 100000, such as 500")] = 500
+    fields: FieldSettings = FieldSettings()
+    season: Annotated[Season, BeforeValidator(parse_season), Hint("auto, none, or lengths such as 24h, 7d")] = "auto"
+    learn: LearnSettings = LearnSettings()
+    model: ModelSettings = ModelSettings()
+    max_series: Annotated[Count, Field(ge=1, lt=2**31), Hint("a number of series, such as 1000000")] = 1_000_000
+    forecasts: ForecastsSettings = ForecastsSettings()
+    dead: DeadSettings = DeadSettings()
+    latest: Annotated[bool, Hint("true or false")] = True
+    lease: LeaseSettings = LeaseSettings()
+    http: HttpSettings = HttpSettings()
+    log: LogSettings = LogSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003  pydantic passes it
+        init_settings: PydanticBaseSettingsSource,
+        *_: PydanticBaseSettingsSource,
+        **__: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what `settings_load` hands over: pydantic's own sources ignore unknown names and forget origins."""
+        return (init_settings,)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One entry of the catalogue."""
+
+    name: str
+    hint: str
+    is_secret: bool
+
+    @property
+    def variable(self) -> str:
+        """Its environment variable."""
+        return variable_of(self.name)
+
+
+def variable_of(name: str) -> str:
+    """`redis.url` is FORETICK_REDIS__URL in the environment."""
+    return "FORETICK_" + name.upper().replace(".", "__")
+
+
+def catalogue(model: type[BaseModel] = Settings, prefix: str = "") -> dict[str, Setting]:
+    """Every setting by its dotted name, in the order of the classes above."""
+    found: dict[str, Setting] = {}
+    for key, info in model.model_fields.items():
+        kind: Any = info.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            found |= catalogue(kind, f"{prefix}{key}.")
+            continue
+        hint = next((item.text for item in info.metadata if isinstance(item, Hint)), "")
+        is_secret = SecretStr in (kind, *get_args(kind))
+        found[prefix + key] = Setting(prefix + key, hint, is_secret)
+    return found
+
+
+def value_of(settings: Settings, name: str) -> Any:
+    """The value under a dotted name."""
+    value: Any = settings
+    for part in name.split("."):
+        value = getattr(value, part)
+    return value

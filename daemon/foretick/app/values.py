@@ -1,0 +1,118 @@
+"""How settings are written: durations, lists, seasons, Redis URLs; each refuses with a reason to act on."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from typing import Literal, TypeAlias
+from urllib.parse import parse_qsl, urlsplit
+
+Season: TypeAlias = Literal["auto", "none"] | tuple[float, ...]
+
+_SECONDS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
+_LONGEST_SECONDS = 3.2e9  # a century: more is a slip of the keyboard
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
+_SCHEMES = ("redis", "rediss", "unix")
+_URL_OPTIONS = frozenset({"db"})  # others would change what the ports rely on (timeouts, RESP version, decoding)
+_TLS_OPTIONS = frozenset(
+    {"ssl_ca_certs", "ssl_ca_path", "ssl_cert_reqs", "ssl_certfile", "ssl_check_hostname", "ssl_keyfile"}
+)
+
+
+def parse_duration(value: object) -> float:
+    """Seconds from `250ms`, `5s`, `10m`, `24h`, `7d`, or a plain number of seconds.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    if isinstance(value, str):
+        match = _DURATION.fullmatch(value.strip())
+        if match is None:
+            raise ValueError("this is no duration")
+        amount, unit = float(match[1]), match[2] or "s"
+        seconds = amount / 1000 if unit == "ms" else amount * _SECONDS[unit]
+    elif isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError("this is no duration")  # noqa: TRY004  pydantic turns only ValueError into a report
+    else:
+        seconds = value
+    if not abs(seconds) <= _LONGEST_SECONDS:  # NaN too
+        raise ValueError("this is longer than a century")
+    return float(seconds)
+
+
+def write_duration(seconds: float) -> str:
+    """The shortest form that `parse_duration` reads back: 86400.0 is `1d`, 0.25 is `250ms`."""
+    for unit, length in _SECONDS.items():
+        if seconds and seconds % length == 0:
+            return f"{seconds / length:.0f}{unit}"
+    if seconds and round(seconds * 1000) / 1000 == seconds:
+        return f"{seconds * 1000:.0f}ms"
+    return f"{Decimal(repr(seconds)):f}s"  # never an exponent
+
+
+def parse_list(value: object) -> list[object]:
+    """The parts of `a, b`, or the list itself."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def parse_streams(value: object) -> list[object]:
+    """One plain stream name, as a list."""
+    names = parse_list(value)
+    if not names:
+        raise ValueError("no stream is named")
+    if len(names) > 1 or any(isinstance(name, str) and set("*?[]") & set(name) for name in names):
+        raise ValueError("several streams come with a later release")
+    return names
+
+
+def parse_season(value: object) -> Season:
+    """`auto`, `none`, or the seasons' lengths in seconds."""
+    if value in ("auto", "none"):
+        return value
+    lengths = tuple(parse_duration(part) for part in parse_list(value))
+    if not lengths:
+        raise ValueError("no length is named")
+    if min(lengths) <= 0 or len(set(lengths)) < len(lengths):
+        raise ValueError("the lengths have to be positive and different from each other")
+    return lengths
+
+
+def check_redis_url(url: str) -> str:
+    """The URL, if the ports can open it.
+
+    Raises:
+        ValueError: a part of it is wrong. The message names the part and never quotes it: it may be a password.
+    """
+    scheme, separator, _ = url.partition("://")
+    if not separator:
+        raise ValueError("it has no scheme")
+    if scheme not in _SCHEMES:
+        raise ValueError(
+            f"the scheme {scheme}:// is unknown" if re.fullmatch(r"\w+", scheme) else "its scheme is unknown"
+        )
+    if re.search(r"[\s\x00-\x1f#]", url):
+        raise ValueError("it contains a blank or a # (in a password, write these as %20 and %23)")
+    parts = urlsplit(url)
+    options = {name for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
+    if unknown := options - _URL_OPTIONS - (_TLS_OPTIONS if scheme == "rediss" else set()):
+        raise ValueError(f"{scheme}:// has no option {min(unknown)!r} here")
+    if scheme == "unix":
+        if parts.hostname or len(parts.path) < 2:
+            raise ValueError("a socket's path is absolute: three slashes")
+        return url
+    try:
+        port = parts.port
+    except ValueError:
+        raise ValueError("its port is no number from 1 to 65535 (in a password, write / : @ as %2F %3A %40)") from None
+    if port == 0 or not parts.hostname:
+        raise ValueError("it names no host" if not parts.hostname else "its port is no number from 1 to 65535")
+    if not re.fullmatch(r"/?\d*", parts.path):
+        raise ValueError("what follows the host is no database number")
+    return url
+
+
+def password_of_url(url: str | None) -> str | None:
+    """The password that the URL carries, if any."""
+    return urlsplit(url).password if url else None
