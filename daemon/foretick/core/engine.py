@@ -1,0 +1,257 @@
+"""The engine: ticks in, forecasts out, and nothing but the stream decides which.
+
+Per tick, in this order: reveal the outcome and score the standing forecast -> let the mix learn from it -> update
+window and scaling -> one LSTM step from the carried state -> blend the experts -> the new standing forecast. So a
+forecast never sees its own target.
+
+A batch is split where learning jobs are cut (`schedule`) and between cuts into rounds in which each series appears at
+most once; a round is computed for all its series together. Every row is computed with the same bits whatever is beside
+it, and decisions that concern the group fall only at cuts; so any batching gives the same forecasts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from foretick.core import experts
+from foretick.core.arena import Arena
+from foretick.core.features import WIDTH, features
+from foretick.core.learner import InlineTrainer, Job, Knowledge, Trainer, learning_rate
+from foretick.core.lstm import ROWS_AT_ONCE, Shape, Stepper, init_weights
+from foretick.core.recipe import Recipe
+from foretick.core.recorder import Recorder
+from foretick.core.records import Forecasts, Ticks, Verdict
+from foretick.core.scaling import outcome, update_scaling
+from foretick.core.schedule import Schedule
+from foretick.core.scores import GroupScores, Tally
+from foretick.core.seasons import update_seasons
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from foretick.core.arena import Block
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything an engine carries, copied: restoring it and going on equals never having stopped.
+
+    Attributes:
+        names: series ids by row.
+        arrays: all arrays by name.
+        numbers: all counters by name.
+        job: the learning job in flight, if any.
+    """
+
+    names: list[bytes]
+    arrays: dict[str, NDArray[Any]]
+    numbers: dict[str, dict[str, Any]]
+    knowledge: Knowledge
+    job: Job | None
+
+
+class Engine:
+    """One group of series: their state, their shared network and its learning.
+
+    Args:
+        recipe: constants of the model.
+        trainer: computes learning jobs; inline if absent.
+        group: name in metrics.
+    """
+
+    def __init__(self, recipe: Recipe | None = None, trainer: Trainer | None = None, group: str = "default") -> None:
+        self.recipe = recipe or Recipe()
+        self.group = group
+        self.shape = Shape(inputs=WIDTH, hidden=self.recipe.hidden)
+        self.poisoned = 0  # rows whose state was reset, and jobs that were thrown away, because they were not finite
+        self._trainer = trainer or InlineTrainer(self.shape, self.recipe.learn)
+        self._arena = Arena(self.recipe, len(experts.EXPERTS))
+        self._recorder = Recorder(self.shape, self.recipe.learn)
+        self._schedule = Schedule()
+        self._tally = Tally.empty(len(experts.EXPERTS))
+        self._prior = experts.priors(self.recipe.mix)
+        self._job: Job | None = None
+        self._knowledge = Knowledge.fresh(init_weights(self.shape, self.recipe.seed))
+        self._stepper = Stepper(self.shape, self._knowledge.theta)
+
+    @property
+    def series_count(self) -> int:
+        """Series that have a row."""
+        return len(self._arena)
+
+    def scores(self) -> list[GroupScores]:
+        """Live accuracy so far."""
+        return [self._tally.scores(self.group, self._schedule.active if len(self._arena) else 0, experts.EXPERTS)]
+
+    def advance(self, ticks: Ticks) -> Forecasts:
+        """Take a batch of ticks, in entry-id order, and forecast each series' next value after each of them."""
+        answer = Forecasts.empty(len(ticks))
+        rows = self._arena.admit(ticks.series)
+        answer.row[:] = rows
+        answer.verdict[rows < 0] = Verdict.TOO_MANY_SERIES
+        at = np.flatnonzero(rows >= 0)
+        learn = self.recipe.learn
+        while len(at):
+            stop = self._schedule.take(self._arena, rows[at], ticks.ms[at], learn) if learn.enabled else len(at)
+            for members in _rounds(rows[at[:stop]]):
+                self._round(ticks, rows, at[:stop][members], answer)
+            at = at[stop:]
+            if len(at):
+                self._cut()
+        return answer
+
+    # One round: every row once.
+
+    def _round(self, ticks: Ticks, rows: NDArray[np.int64], at: NDArray[np.int64], answer: Forecasts) -> None:
+        block = self._arena.gather(rows[at])
+        verdict = self._judge(block, ticks.ts[at], ticks.stamped[at])
+        answer.verdict[at] = verdict
+        if verdict.any():
+            refused = verdict != Verdict.FORECAST
+            self._arena.scatter(rows[at[refused]], block[refused])
+            at, block = at[~refused], block[~refused]
+            if len(at) == 0:
+                return
+        row = rows[at]
+        self._reveal(row, block, ticks.y[at], ticks.ts[at])
+        self._forecast(row, block)
+        self._arena.scatter(row, block)
+        answer.yhat[at] = block["yhat"]
+        answer.warm[at] = block["t"] >= self.recipe.cold_ticks
+
+    def _judge(self, block: Block, ts: NDArray[np.int64], stamped: NDArray[np.bool_]) -> NDArray[np.uint8]:
+        """(n,) verdicts; a series whose clock was set back begins anew after `late_run` late ticks."""
+        known = stamped & (block["t"] >= 0)
+        late = known & (ts < block["ts"])
+        verdict = np.zeros(len(block), np.uint8)
+        verdict[known & (ts == block["ts"])] = Verdict.DUPLICATE
+        if late.any():
+            anew = late & (block["late_run"] >= self.recipe.late_run)
+            block[anew] = self._arena.blank(int(anew.sum()))
+            late &= ~anew
+            verdict[late] = Verdict.LATE
+            block["late_run"][late] += 1
+        block["late_run"][verdict == Verdict.FORECAST] = 0
+        return verdict
+
+    def _reveal(self, row: NDArray[np.int64], block: Block, y: NDArray[np.float64], ts: NDArray[np.int64]) -> None:
+        """The actual arrives: score, let the mix learn, move window, scaling and seasons on by one tick."""
+        first = block["t"] < 0
+        d = np.where(first, 0.0, y - block["y"])
+        z = outcome(d, block["scale"])
+        settled = block["t"] >= 0
+        self._tally.add(z[settled], block["phat"][settled])
+        clipped = z.clip(-self.recipe.mix.clip, self.recipe.mix.clip).astype(np.float32)
+        slot = self._arena.slots[row]
+        self._recorder.abort(slot[(slot >= 0) & first])
+        self._recorder.reveal(slot[slot >= 0], clipped[slot >= 0])
+
+        block["t"] += 1
+        experts.update_mix(block, clipped, self.recipe.mix)
+        block["gap"] = np.where(first, 0, ts - block["ts"])
+        block["ts"] = ts
+        block["y"] = y
+        update_scaling(block, d, self.recipe.scaling)
+        self._arena.window.push(row, block["t"], y)
+        update_seasons(self._arena, row, block, self.recipe.season)
+
+    def _forecast(self, row: NDArray[np.int64], block: Block) -> None:
+        """Step the LSTM from the carried state, blend the experts, and let the forecast stand."""
+        x, seasonal = features(self._arena, row, block, self.recipe)
+        slot = self._arena.slots[row]
+        recorded = slot >= 0
+        self._recorder.record(slot[recorded], x[recorded], block["h"][recorded], block["c"][recorded])
+        zhat, h, c = self._stepper.step(x, block["h"], block["c"])
+        bad = ~np.isfinite(zhat)
+        if bad.any():
+            self.poisoned += int(bad.sum())
+            zhat[bad], h[bad], c[bad] = 0, 0, 0
+        block["h"], block["c"] = h, c
+
+        clip = self.recipe.mix.clip
+        known = block["scale"] > 0
+        expert = block["expert"]
+        expert[:, experts.SEASONAL_NAIVE] = seasonal
+        ewma = -block["deviation"][:, experts.EWMA_AVERAGE] / np.where(known, block["scale"], 1.0)
+        expert[:, experts.EWMA] = ewma.clip(-clip, clip)
+        expert[:, experts.LSTM] = zhat.clip(-clip, clip)
+        weight = experts.weights(block, self._prior, self.recipe.mix)
+        warm = known & (block["t"] >= self.recipe.cold_ticks)
+        phat = np.where(warm, (weight * expert).sum(axis=1), 0).clip(-clip, clip).astype(np.float32)
+        block["phat"] = phat
+        block["yhat"] = block["y"] + block["scale"] * phat
+        self._tally.weigh(weight)
+
+    # Learning: only here do series meet.
+
+    def _cut(self) -> None:
+        """Adopt what the last job learned, and cut the next one."""
+        cut = self._schedule.cuts
+        if self._job is not None:
+            self._adopt(self._trainer.collect())
+        self._recorder.roll(self._arena, cut)
+        self._schedule.cut()
+        learn = self.recipe.learn
+        batches = self._recorder.batches(cut, learn.steps)
+        rate = learning_rate(self._schedule.t, learn)
+        self._job = Job(number=cut, knowledge=self._knowledge, rate=rate, batches=batches)
+        self._trainer.submit(self._job)
+
+    def _adopt(self, knowledge: Knowledge) -> None:
+        """Forecast with these weights from now on; if they are not sound, stay with the last sound ones."""
+        if not knowledge.sound:
+            self.poisoned += 1
+            knowledge = Knowledge.fresh(self._knowledge.theta)
+        self._knowledge = knowledge
+        self._stepper = Stepper(self.shape, knowledge.theta)
+
+    # Snapshots.
+
+    def snapshot(self) -> Snapshot:
+        """Everything carried, copied. Weights and job are never changed in place and need no copy."""
+        arrays = {f"arena.{name}": value for name, value in self._arena.snapshot().items()}
+        arrays |= {f"recorder.{name}": value.copy() for name, value in self._recorder.state.items()}
+        arrays["tally.weight"] = self._tally.weight.copy()
+        numbers = {
+            "schedule": asdict(self._schedule),
+            "tally": self._tally.numbers,
+            "engine": {"poisoned": self.poisoned},
+        }
+        return Snapshot(self._arena.names, arrays, numbers, self._knowledge, self._job)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Become the engine that `snapshot` was taken from; its recipe must be this one's."""
+        own: dict[str, dict[str, NDArray[Any]]] = {name.partition(".")[0]: {} for name in snapshot.arrays}
+        for name, value in snapshot.arrays.items():
+            part, _, field = name.partition(".")
+            own[part][field] = value
+        self._arena.restore(snapshot.names, own["arena"])
+        for field, value in own["recorder"].items():
+            getattr(self._recorder, field)[...] = value
+        self._schedule = Schedule(**snapshot.numbers["schedule"])
+        self._tally = Tally(weight=own["tally"]["weight"].copy(), **snapshot.numbers["tally"])
+        self.poisoned = int(snapshot.numbers["engine"]["poisoned"])
+        self._adopt(snapshot.knowledge)
+        self._job = snapshot.job
+        if self._job is not None:
+            self._trainer.submit(self._job)
+
+
+def _rounds(rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """Positions of ticks, split so that no row appears twice in a round and each row's ticks keep their order."""
+    order = np.argsort(rows, kind="stable")
+    ordered = rows[order]
+    position = np.arange(len(rows))
+    begins = np.diff(ordered, prepend=-1) != 0
+    rank = position - np.maximum.accumulate(np.where(begins, position, 0))
+    by_rank = order[np.argsort(rank, kind="stable")]
+    ends = np.cumsum(np.bincount(rank))
+    for start, end in pairwise([0, *ends]):
+        for first in range(start, end, ROWS_AT_ONCE):
+            yield by_rank[first : min(first + ROWS_AT_ONCE, end)]

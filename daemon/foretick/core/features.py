@@ -1,0 +1,97 @@
+"""What the LSTM sees at each tick: F numbers that do not change when a series is shifted or measured in another unit.
+
+Glossary (F = 24 columns)
+    0–7     asinh(d_{t−i}/s), i = 0 … 7: the latest first differences
+    8–9     asinh of the deviations from two moving averages, in scales
+    10–13   the day: asinh(d/s) at t+2−P, t+1−P, t−P, and asinh(.3 (y_t − y_{t−P})/s); 0 without a season
+    14–17   the week, likewise
+    18–21   sin and cos of the time of day and of the week at the expected time of the next tick
+    22      log(fast scale / scale)
+    23      1/(1 + t/50): how young the series is
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from foretick.core.recipe import MS_PER_DAY
+from foretick.core.scaling import inverse_scale
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from foretick.core.arena import Arena, Block
+    from foretick.core.recipe import Recipe
+
+RECENT = 8  # first differences
+WIDTH = 24  # F
+_ASINH = slice(0, 18)  # columns that are compressed: differences have heavy tails
+_AVERAGE_WEIGHTS = np.array([0.3, 0.1])  # a deviation from a slower average is larger; brings both near one
+_SEASON_WEIGHT = 0.3  # likewise for the change since one season ago
+_YOUTH_TICKS = 50.0
+_RATIO_FLOOR = 0.05  # of fast over slow scale: a pause is no −∞
+_DAY_AND_WEEK_MS = np.array([MS_PER_DAY, 7 * MS_PER_DAY])
+_RECENT_OFFSETS = np.arange(RECENT + 1)[None, :]
+
+
+def season_offsets(season: NDArray[np.int32]) -> NDArray[np.int64]:
+    """(n, 8) offsets of y_{t+2−P} … y_{t−1−P} for both seasons: four values give three differences and the change."""
+    back = np.arange(-2, 2)
+    return (season[:, :, None].astype(np.int64) + back).clip(0).reshape(len(season), 8)
+
+
+def features(
+    arena: Arena, rows: NDArray[np.int64], block: Block, recipe: Recipe
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """The LSTM's inputs after tick t, and the seasonal naive forecast.
+
+    Args:
+        arena: holder of the windows, tick t already pushed.
+        rows: (n,) rows of the block.
+        block: (n,) records, scaling already updated with tick t.
+        recipe: constants.
+
+    Returns:
+        (n, F) float32 inputs; (n,) float64 y_{t+1−P} − y_t in scales, 0 where there is no season yet.
+    """
+    n, t, clip = len(rows), block["t"], recipe.scaling.clip
+    per_scale = inverse_scale(block)
+    x = np.zeros((n, WIDTH), np.float32)
+
+    recent = arena.window.at(rows, t, _RECENT_OFFSETS)
+    seen = _RECENT_OFFSETS[:, 1:] <= t[:, None]
+    x[:, :RECENT] = np.where(seen, ((recent[:, :-1] - recent[:, 1:]) * per_scale).clip(-clip, clip), 0.0)
+    deviation = block["deviation"][:, : len(_AVERAGE_WEIGHTS)]
+    x[:, 8:10] = (_AVERAGE_WEIGHTS * deviation * per_scale).clip(-clip, clip)
+
+    seasonal = np.zeros(n)
+    season = block["season"]
+    if season.any():
+        past = arena.window.at(rows, t, season_offsets(season)).reshape(n, 2, 4)
+        known = (season > 0) & (t[:, None] > season)
+        moves = past[:, :, :3] - past[:, :, 1:]
+        change = _SEASON_WEIGHT * (block["y"][:, None] - past[:, :, 2])
+        columns = np.concatenate([moves, change[:, :, None]], axis=2) * per_scale[:, :, None]
+        columns = np.where(known[:, :, None], columns.clip(-clip, clip), 0.0)
+        x[:, 10:18] = columns.reshape(n, 8)
+        naive = (past[:, 0, 1] - block["y"]) * per_scale[:, 0]
+        seasonal = np.where(known[:, 0], naive.clip(-clip, clip), 0.0)
+
+    compressed = np.ascontiguousarray(x[:, _ASINH])
+    torch.asinh_(torch.from_numpy(compressed))
+    x[:, _ASINH] = compressed
+    x[:, 18:22] = _clock(block["ts"] + block["gap"])
+    ratio = block["fast"] * per_scale[:, 0]
+    x[:, 22] = torch.log_(torch.from_numpy(ratio + _RATIO_FLOOR)).numpy()
+    x[:, 23] = 1.0 / (1.0 + t / _YOUTH_TICKS)
+    return x, seasonal
+
+
+def _clock(ts: NDArray[np.int64]) -> NDArray[np.float32]:
+    """(n, 4) sin day, sin week, cos day, cos week of times in ms."""
+    phase = (ts[:, None] % _DAY_AND_WEEK_MS) * (2 * np.pi / _DAY_AND_WEEK_MS)
+    angle = torch.from_numpy(phase)
+    return torch.cat([torch.sin(angle), torch.cos(angle)], dim=1).numpy().astype(np.float32)

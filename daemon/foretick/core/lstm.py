@@ -1,0 +1,153 @@
+"""The LSTM of a group: shared weights, and for every series a hidden and a cell state carried from tick to tick.
+
+One step, gates in torch's order i, f, g, o (Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000):
+
+    a  = W_ih x + W_hh h + b        (4H)
+    i, f, o = σ(a_i), σ(a_f), σ(a_o);  g = tanh(a_g)
+    c' = f ∘ c + i ∘ g
+    h' = o ∘ tanh(c')
+    ẑ  = v · [h', x] + v₀           forecast of the next change, in scales
+
+Glossary
+    F, H, n     inputs, hidden units, rows
+    θ           all weights as one flat float32 vector: what the optimiser, snapshots and the wire to a trainer carry
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+ROW_BLOCK = 16  # rows; torch.mm gives a row the same bits at any position of a batch padded to this (measured)
+ROWS_AT_ONCE = 1024  # rows; more falls out of the second-level cache and costs twice as much
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Sizes of one network."""
+
+    inputs: int
+    hidden: int
+
+    @property
+    def parts(self) -> dict[str, tuple[int, ...]]:
+        """Shape of each weight in θ, in order; names as in `nn.LSTM`, then the head."""
+        F, H = self.inputs, self.hidden
+        return {
+            "weight_ih_l0": (4 * H, F),
+            "weight_hh_l0": (4 * H, H),
+            "bias_ih_l0": (4 * H,),
+            "bias_hh_l0": (4 * H,),
+            "head_weight": (H + F,),
+            "head_bias": (1,),
+        }
+
+    @property
+    def size(self) -> int:
+        """Length of θ."""
+        return sum(math.prod(shape) for shape in self.parts.values())
+
+    def split(self, theta: Tensor) -> dict[str, Tensor]:
+        """Views of θ by name; gradients flow through them."""
+        sizes = [math.prod(shape) for shape in self.parts.values()]
+        pieces = torch.split(theta, sizes)
+        return {name: piece.view(shape) for (name, shape), piece in zip(self.parts.items(), pieces, strict=True)}
+
+
+def init_weights(shape: Shape, seed: int) -> Tensor:
+    """θ at the start: torch's uniform LSTM weights, forget bias 1, and a head of zeros, so that it begins as naive."""
+    generator = torch.Generator().manual_seed(seed)
+    bound = 1.0 / math.sqrt(shape.hidden)
+    theta = torch.empty(shape.size).uniform_(-bound, bound, generator=generator)
+    parts = shape.split(theta)
+    forget = slice(shape.hidden, 2 * shape.hidden)
+    parts["bias_ih_l0"].zero_()[forget] = 1.0
+    parts["bias_hh_l0"].zero_()
+    parts["head_weight"].zero_()
+    parts["head_bias"].zero_()
+    return theta
+
+
+class Stepper:
+    """One tick of n series at once, from weights packed for speed.
+
+    tanh(a) is taken as 2σ(2a) − 1 (torch's tanh costs ten times its sigmoid), with the 2 folded into the weights of g.
+    """
+
+    def __init__(self, shape: Shape, theta: Tensor) -> None:
+        self.shape = shape
+        parts = shape.split(theta)
+        twice = torch.ones(4 * shape.hidden)
+        twice[2 * shape.hidden : 3 * shape.hidden] = 2.0
+        joint = torch.cat([parts["weight_ih_l0"], parts["weight_hh_l0"]], dim=1)
+        self._weights = (joint * twice[:, None]).T.contiguous()
+        self._bias = (parts["bias_ih_l0"] + parts["bias_hh_l0"]) * twice
+        self._head = parts["head_weight"].clone().numpy()
+        self._head_bias = float(parts["head_bias"])
+
+    def step(
+        self, x: NDArray[np.float32], h: NDArray[np.float32], c: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+        """Carry the state over one tick.
+
+        Args:
+            x: (n, F) float32 inputs.
+            h: (n, H) float32 hidden states.
+            c: (n, H) float32 cell states.
+
+        Returns:
+            (n,) ẑ, (n, H) new h, (n, H) new c, float32; each row has the same bits whatever rows are beside it.
+        """
+        n, F, H = len(x), self.shape.inputs, self.shape.hidden
+        padded = (
+            -(-n // ROW_BLOCK) * ROW_BLOCK
+        )  # padding also keeps sigmoid off its scalar tail, which rounds otherwise
+        joint = np.zeros((padded, F + H), np.float32)
+        joint[:n, :F] = x
+        joint[:n, F:] = h
+        gates = torch.addmm(self._bias, torch.from_numpy(joint), self._weights).sigmoid_().numpy()
+        i, f, g, o = (gates[:, k * H : (k + 1) * H] for k in range(4))
+        cell = np.zeros((padded, H), np.float32)
+        cell[:n] = c
+        cell *= f
+        cell += i * (2.0 * g - 1.0)
+        squashed = torch.sigmoid(torch.from_numpy(cell + cell)).numpy()
+        hidden = o * (2.0 * squashed - 1.0)
+        joint[:, :F] *= self._head[H:]
+        joint[:, F:] = hidden * self._head[:H]
+        zhat = joint[:n].sum(axis=1) + np.float32(self._head_bias)
+        return zhat, np.asarray(hidden[:n], np.float32), cell[:n]
+
+
+class SequenceModel:
+    """The same network over whole chunks, with gradients: `nn.LSTM` and the head, read from θ."""
+
+    def __init__(self, shape: Shape) -> None:
+        self.shape = shape
+        with torch.random.fork_rng(devices=[]):
+            self._lstm = nn.LSTM(shape.inputs, shape.hidden, batch_first=True)
+
+    def forecast(self, theta: Tensor, x: Tensor, h: Tensor, c: Tensor) -> Tensor:
+        """(B, T) forecasts ẑ after each of T ticks.
+
+        Args:
+            theta: weights θ.
+            x: (B, T, F) inputs.
+            h: (B, H) hidden states before the first tick.
+            c: (B, H) cell states before the first tick.
+        """
+        parts = self.shape.split(theta)
+        weights = {name: parts[name] for name in parts if name.endswith("_l0")}
+        hidden, _ = torch.func.functional_call(self._lstm, weights, (x, (h[None], c[None])))
+        head = parts["head_weight"]
+        H = self.shape.hidden
+        forecast: Tensor = hidden @ head[:H] + x @ head[H:] + parts["head_bias"]
+        return forecast

@@ -1,0 +1,79 @@
+"""Every constant of the forecasting recipe, with its unit and the reason for its value.
+
+The figures behind the reasons were measured over 175 real series; `docs/design.md` says how.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+MS_PER_DAY = 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class ScalingRecipe:
+    """Running scale of a series and its moving averages."""
+
+    rate: float = 0.005  # forgets over ~200 ticks: slower misses regime changes, faster is noisy
+    fast_rate: float = 0.1  # ~10 ticks: fast over slow scale tells a burst
+    clip: float = 20.0  # scales; one outlier moves the scale by at most 10% and a feature by at most this
+    clip_after: int = 50  # ticks; before it the scale itself is still being found
+    average_rates: tuple[float, ...] = (0.1, 0.01, 0.3)  # two features of different memory, then the EWMA expert
+
+
+@dataclass(frozen=True, slots=True)
+class SeasonRecipe:
+    """Seasonal lags, in ticks of the series' median spacing."""
+
+    durations_ms: tuple[int, ...] | None = None  # None: one day, and seven where a day is short; () for none
+    week_below_ticks: int = 48  # a week is looked up only where a day has at most this many ticks
+    gaps: int = 32  # spacings whose median is trusted
+    tolerance: float = 0.01  # relative; a season must be a whole number of ticks within it
+
+
+@dataclass(frozen=True, slots=True)
+class MixRecipe:
+    """ML-Poly (Gaillard, Stoltz and van Erven 2014) with a smooth start."""
+
+    loss_rate: float = 0.01  # ~100 ticks; scale of the mix's own loss
+    regret_clip: float = 5.0  # losses; one outlier must not decide the weights
+    memory: float = 0.999  # per tick; old regret fades over ~1,000 ticks
+    smooth: float = 1e-3  # weight of the prior: removes the jump where all regrets are ≤ 0
+    naive_prior: float = 0.5  # the rest is shared: naive is the one that never harms
+    clip: float = 20.0  # scales; bound of any published change
+
+
+@dataclass(frozen=True, slots=True)
+class LearnRecipe:
+    """Truncated BPTT on recorded chunks. `t` counts ticks per active series."""
+
+    enabled: bool = True
+    every: int = 8  # t between two jobs
+    early_every: int = 2  # t between two jobs at first: the first hundreds of ticks gain most
+    early_until: int = 600  # t
+    steps: int = 4  # Adam steps a job
+    chunk: int = 32  # ticks through which the gradient flows
+    depth: int = 16  # past chunks kept per recorder slot: 512 ticks are as good as full history
+    slots: int = 128  # series recorded at a time: bounds memory and the cost of a job, whatever the number of series
+    rate: float = 3e-3
+    rate_floor: float = 0.2  # share of `rate`; a live stream never stops changing
+    rate_until: int = 400  # t from which the rate falls as 1/√t
+    clip_norm: float = 1.0
+    target_clip: float = 10.0  # scales
+    loss_floor: float = 0.1  # scales; keeps an almost constant series from dominating the loss
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """One group's model: the `accurate` profile by default."""
+
+    hidden: int = 64  # H; 32 costs 3% of error, 128 gains 1–2% at four times the price
+    window: int = 1536  # ticks of history per series: a day of minutes (1,440) with its neighbours
+    cold_ticks: int = 10  # ticks with the naive forecast only
+    late_run: int = 16  # late ticks in a row after which a series restarts at the new time
+    max_series: int = 1_000_000
+    seed: int = 0
+    scaling: ScalingRecipe = field(default_factory=ScalingRecipe)
+    season: SeasonRecipe = field(default_factory=SeasonRecipe)
+    mix: MixRecipe = field(default_factory=MixRecipe)
+    learn: LearnRecipe = field(default_factory=LearnRecipe)

@@ -1,0 +1,95 @@
+"""Live accuracy of a group, as sums that Prometheus can subtract and divide over any time range."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+_WEIGHT_MEMORY = 1000.0  # forecasts over which expert weights are averaged
+
+
+@dataclass(frozen=True, slots=True)
+class GroupScores:
+    """Sums over all scored forecasts of a group; errors in scales, so that series of different units add up.
+
+    Attributes:
+        group: its name.
+        series_active: series that ticked lately.
+        scored: forecasts whose actual has arrived.
+        scaled_abs_error: Σ |actual − forecast| / s.
+        naive_scaled_abs_error: Σ |actual − last value| / s.
+        scaled_squared_error: Σ of the first, squared.
+        naive_scaled_squared_error: Σ of the second, squared.
+        expert_weight: mean weight of each expert over the latest ~1,000 forecasts.
+    """
+
+    group: str
+    series_active: int
+    scored: int
+    scaled_abs_error: float
+    naive_scaled_abs_error: float
+    scaled_squared_error: float
+    naive_scaled_squared_error: float
+    expert_weight: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Tally:
+    """The running sums behind `GroupScores`. Float64: a sum of 10^9 terms keeps six digits."""
+
+    weight: NDArray[np.float64]
+    scored: int = 0
+    abs_error: float = 0.0
+    naive_abs_error: float = 0.0
+    squared_error: float = 0.0
+    naive_squared_error: float = 0.0
+
+    @staticmethod
+    def empty(experts: int) -> Tally:
+        """Nothing scored yet."""
+        return Tally(weight=np.zeros(experts))
+
+    def add(self, z: NDArray[np.float64], p: NDArray[np.float32]) -> None:
+        """Score n forecasts: z (n,) outcomes and p (n,) forecast changes, in scales."""
+        error = z - p
+        self.scored += len(z)
+        self.abs_error += float(np.abs(error).sum())
+        self.naive_abs_error += float(np.abs(z).sum())
+        self.squared_error += float(error @ error)
+        self.naive_squared_error += float(z @ z)
+
+    def weigh(self, weight: NDArray[np.float32]) -> None:
+        """Take in the (n, K) expert weights of n forecasts."""
+        share = len(weight) / (len(weight) + _WEIGHT_MEMORY)
+        self.weight += share * (weight.mean(axis=0) - self.weight)
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """All sums by name."""
+        return {
+            "scored": self.scored,
+            "abs_error": self.abs_error,
+            "naive_abs_error": self.naive_abs_error,
+            "squared_error": self.squared_error,
+            "naive_squared_error": self.naive_squared_error,
+        }
+
+    def scores(self, group: str, series_active: int, experts: Sequence[str]) -> GroupScores:
+        """The sums as the world sees them."""
+        return GroupScores(
+            group=group,
+            series_active=series_active,
+            scored=self.scored,
+            scaled_abs_error=self.abs_error,
+            naive_scaled_abs_error=self.naive_abs_error,
+            scaled_squared_error=self.squared_error,
+            naive_scaled_squared_error=self.naive_squared_error,
+            expert_weight={name: float(w) for name, w in zip(experts, self.weight, strict=True)},
+        )

@@ -1,0 +1,42 @@
+"""Seasonal lags of a series: how many of its ticks make a day, once its spacing is known."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from foretick.core.recipe import MS_PER_DAY
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from foretick.core.arena import Arena, Block
+    from foretick.core.recipe import SeasonRecipe
+
+
+def update_seasons(arena: Arena, rows: NDArray[np.int64], block: Block, recipe: SeasonRecipe) -> None:
+    """Note the newest spacing; look for seasons when `gaps` spacings are known, and at each doubling of the ticks."""
+    if recipe.durations_ms == ():
+        return
+    t = block["t"]
+    arena.gaps.push(rows, t, block["gap"])
+    due = (t >= recipe.gaps) & (t & (t - 1) == 0)
+    if not due.any():
+        return
+    median = np.median(arena.gaps.latest(rows[due]), axis=1)
+    block["season"][due] = _lags(median, arena.window.length, recipe)
+
+
+def _lags(median: NDArray[np.float64], window: int, recipe: SeasonRecipe) -> NDArray[np.int32]:
+    """(n, 2) whole numbers of ticks per season; 0 where there is none or the window is too short for it."""
+    durations = recipe.durations_ms if recipe.durations_ms is not None else (MS_PER_DAY, 7 * MS_PER_DAY)
+    lags = np.zeros((len(median), 2), np.int32)
+    for k, duration in enumerate(durations[:2]):
+        ratio = duration / np.maximum(median, 1.0)
+        whole = np.rint(ratio)
+        fits = (whole >= 2) & (whole + 2 <= window) & (np.abs(ratio - whole) <= recipe.tolerance * whole)
+        if recipe.durations_ms is None and k == 1:
+            fits &= (lags[:, 0] > 0) & (lags[:, 0] <= recipe.week_below_ticks)
+        lags[:, k] = np.where(fits, whole, 0)
+    return lags
