@@ -132,7 +132,7 @@ def _as_table(report: Report, burn_in_ticks: int) -> str:
     total = report.summary
     lines += [
         "",
-        f"{total.series} series, scored after their first {burn_in_ticks} ticks; rel-MAE 1 is naive, less is better",
+        f"{total.series} series, scored after their first {burn_in_ticks} ticks; rel-MAE 1 is naive",
         f"geometric mean {total.gm:.4f}   by source {total.bal:.4f}   harmed {total.harm:.1%}   worst {total.worst:.3f}",
         f"{report.ticks_per_second:,.0f} ticks/s, learning included",
     ]
