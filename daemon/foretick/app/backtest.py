@@ -133,7 +133,7 @@ def _as_table(report: Report, burn_in_ticks: int) -> str:
     lines += [
         "",
         f"{total.series} series, scored after their first {burn_in_ticks} ticks; rel-MAE 1 is naive",
-        f"geometric mean {total.gm:.4f}   by source {total.bal:.4f}   harmed {total.harm:.1%}   worst {total.worst:.3f}",
+        f"geometric mean {total.gm:.4f}  by source {total.bal:.4f}  harmed {total.harm:.1%}  worst {total.worst:.3f}",
         f"{report.ticks_per_second:,.0f} ticks/s, learning included",
     ]
     if report.refused or report.unusable:
