@@ -1,0 +1,155 @@
+"""Metrics that are made when Prometheus asks: latencies kept as arrays, lags, accuracy.
+
+Each collector is filled by the loop and collected by a scrape's thread, under a lock that is held for microseconds.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from foretick.core.scores import GroupScores
+
+NAMESPACE: Final = "foretick"
+BUCKETS_SECONDS = (
+    *(0.00005, 0.0001, 0.00025, 0.0005),  # a turn with few ticks, in memory
+    *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1),  # entry ids count milliseconds, so latencies begin here
+    *(0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),  # a daemon that falls behind
+)
+
+
+class LatencyCollector(Collector):
+    """A histogram that takes arrays: 0.005 µs per tick, where `Histogram.observe` takes 0.55."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._bounds = np.array(BUCKETS_SECONDS)
+        self._counts = np.zeros(len(BUCKETS_SECONDS) + 1, np.int64)  # the last is beyond all bounds
+        self._sum_seconds = 0.0
+
+    def observe(self, seconds: NDArray[np.float64]) -> None:
+        """Take in (n,) times; negative ones count as 0."""
+        seconds = np.maximum(seconds, 0.0)
+        found = np.bincount(self._bounds.searchsorted(seconds), minlength=len(self._counts))
+        with self._lock:
+            self._counts += found
+            self._sum_seconds += float(seconds.sum())
+
+    def collect(self) -> Iterator[Metric]:
+        """The histogram so far."""
+        with self._lock:
+            reached, sum_seconds = np.cumsum(self._counts).tolist(), self._sum_seconds
+        names = [*map(str, BUCKETS_SECONDS), "+Inf"]
+        yield HistogramMetricFamily(
+            f"{NAMESPACE}_tick_latency_seconds",
+            "Time from a live tick's arrival in Redis to the commit of its forecast.",
+            buckets=list(zip(names, reached, strict=True)),
+            sum_value=sum_seconds,
+        )
+
+
+class LagCollector(Collector):
+    """The lag of every stream; those that share a label are added up, or the oldest of them told."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lags: dict[bytes, tuple[str, int, float]] = {}
+
+    def put(self, stream: bytes, label: str, ticks: int, seconds: float) -> None:
+        """Keep the stream's latest lag."""
+        with self._lock:
+            self._lags[stream] = label, ticks, seconds
+
+    def remove(self, stream: bytes) -> None:
+        """Keep no lag of the stream."""
+        with self._lock:
+            self._lags.pop(stream, None)
+
+    def collect(self) -> Iterator[Metric]:
+        """Lags by label."""
+        with self._lock:
+            lags = list(self._lags.values())
+        sums: dict[str, int] = defaultdict(int)
+        oldest: dict[str, float] = defaultdict(float)
+        for label, ticks, seconds in lags:
+            sums[label] += ticks
+            oldest[label] = max(oldest[label], seconds)
+        entries = _gauge("stream_lag_ticks", "Entries of a stream that are not yet read.", "stream")
+        ages = _gauge("stream_lag_seconds", "Age of a stream's oldest entry that is not yet read.", "stream")
+        for label, ticks in sums.items():
+            entries.add_metric([label], ticks)
+            ages.add_metric([label], oldest[label])
+        yield from (entries, ages)
+
+
+class ScoresCollector(Collector):
+    """Accuracy, asked for at each scrape."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._sources: dict[str, Callable[[], Sequence[GroupScores]]] = {}
+
+    def watch(self, partition: str, source: Callable[[], Sequence[GroupScores]]) -> None:
+        """Ask this source for the partition's accuracy."""
+        with self._lock:
+            self._sources[partition] = source
+
+    def forget(self, partition: str) -> None:
+        """Ask for the partition's accuracy no more."""
+        with self._lock:
+            self._sources.pop(partition, None)
+
+    def collect(self) -> Iterator[Metric]:
+        """Accuracy by partition and group, activity and weights by group."""
+        with self._lock:
+            sources = dict(self._sources)
+        scores = [(partition, scored) for partition, source in sources.items() for scored in source()]
+        for field, meaning in _SCORES.items():
+            family = CounterMetricFamily(f"{NAMESPACE}_{field}", meaning, labels=["partition", "group"])
+            for partition, scored in scores:
+                family.add_metric([partition, scored.group], getattr(scored, field))
+            yield family
+        groups: dict[str, list[GroupScores]] = defaultdict(list)
+        for _, scored in scores:
+            groups[scored.group].append(scored)
+        active = _gauge("series_active", "Series that ticked lately.", "group")
+        weights = _gauge("expert_weight", "Mean weight of an expert in the published forecasts.", "group", "expert")
+        for group, parts in groups.items():
+            active.add_metric([group], sum(part.series_active for part in parts))
+            for expert, weight in _mean_weights(parts).items():
+                weights.add_metric([group, expert], weight)
+        yield from (active, weights)
+
+
+_SCORES = {
+    "scored": "Forecasts that have met their actual.",
+    "scaled_abs_error": "Absolute errors, in units of the series' mean absolute first difference.",
+    "naive_scaled_abs_error": "The same of the naive forecast on the same ticks.",
+    "scaled_squared_error": "Squared errors, in the same units squared.",
+    "naive_scaled_squared_error": "The same of the naive forecast on the same ticks.",
+}
+
+
+def _mean_weights(parts: list[GroupScores]) -> dict[str, float]:
+    """The expert weights of a group over its partitions, each counted by its active series."""
+    shares = np.array([part.series_active for part in parts], np.float64)
+    shares = shares / shares.sum() if shares.any() else np.full(len(parts), 1 / len(parts))
+    means: dict[str, float] = defaultdict(float)
+    for part, share in zip(parts, shares.tolist(), strict=True):
+        for expert, weight in part.expert_weight.items():
+            means[expert] += share * weight
+    return means
+
+
+def _gauge(name: str, meaning: str, *labels: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"{NAMESPACE}_{name}", meaning, labels=labels)

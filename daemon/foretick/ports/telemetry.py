@@ -1,0 +1,184 @@
+"""What the daemon tells Prometheus (docs/metrics.md is the contract). The loop counts; a scrape's thread reads.
+
+Counting costs the loop a few microseconds per turn, whatever the number of ticks: latencies arrive as arrays, and
+accuracy and lag are put into metrics only when somebody asks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
+
+from foretick import __version__
+from foretick.ports.collectors import BUCKETS_SECONDS, NAMESPACE, LagCollector, LatencyCollector, ScoresCollector
+from foretick.ports.wire import partition_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from foretick.core.scores import GroupScores
+
+STREAM_LABELS_MAX = 100  # streams with a label of their own; each costs about a dozen time series
+
+
+class Telemetry:
+    """All metrics of one daemon, on a registry of its own.
+
+    Streams are given as their keys, in bytes. The first `STREAM_LABELS_MAX` of them get a label of their own; the ticks
+    of later ones count under the name of their partition, so that every sum over the label stays whole.
+
+    Attributes:
+        registry: where other collectors may join.
+    """
+
+    def __init__(self, *, embedded: bool = False) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a `_created` beside each counter doubles the series
+        self.registry = registry = CollectorRegistry()
+        self._streams: dict[bytes, _StreamCounters] = {}
+        self._timers: dict[str, Histogram] = {}
+        self._latency = LatencyCollector()
+        self._lag = LagCollector()
+        self._scores = ScoresCollector()
+        for collector in (self._latency, self._lag, self._scores):
+            registry.register(collector)
+        ProcessCollector(registry=registry)
+        Info("build", "The running version.", namespace=NAMESPACE, registry=registry).info(
+            {"version": __version__, "torch": version("torch")}
+        )
+        self._ticks = self._counter("ticks", "Well-formed ticks read and committed.", "stream")
+        self._forecasts = self._counter("forecasts", "Forecasts published.", "stream", "stage")
+        self._dead = self._counter("dead_letters", "Entries set aside as unusable.", "stream", "reason")
+        self._turn = self._histogram("turn_seconds", "Time of a turn of the loop, by its stages.", "stage")
+        self._learn = self._histogram("learn_seconds", "Time to compute a learning job.")
+        self._learn_steps = self._counter("learn_steps", "Optimiser steps taken.")
+        self._reconnects = self._counter("redis_reconnects", "Connections to Redis made anew after a loss.")
+        self._leases_held = self._gauge("leases_held", "Partitions that this process owns.")
+        self._leases_lost = self._counter("lease_lost", "Leases that another process took or that expired.")
+        self._regressions = self._counter("position_regressions", "Times that Redis came back with an older position.")
+        self._replayed = self._counter("replayed_ticks", "Ticks read again, unpublished, to rebuild state.")
+        self._embedded_up = self._gauge("embedded_server_up", "Whether the embedded server runs.") if embedded else None
+
+    def count_ticks(self, stream: bytes, n: int) -> None:
+        """Count n well-formed ticks."""
+        self._counters_of(stream).ticks.inc(n)
+
+    def count_forecasts(self, stream: bytes, cold: int, warm: int) -> None:
+        """Count forecasts published, by stage."""
+        counters = self._counters_of(stream)
+        counters.cold.inc(cold)
+        counters.warm.inc(warm)
+
+    def count_dead(self, stream: bytes, reason: str, n: int) -> None:
+        """Count n dead letters of one reason."""
+        self._dead.labels(self._counters_of(stream).label, reason).inc(n)
+
+    def observe_latency(self, seconds: NDArray[np.float64]) -> None:
+        """Take in (n,) times from arrival to commit; negative ones, of a clock behind Redis', count as 0."""
+        self._latency.observe(seconds)
+
+    def observe_turn(self, stage: str, seconds: float) -> None:
+        """Take in the time of one stage of a turn."""
+        timer = self._timers.get(stage)
+        if timer is None:
+            timer = self._timers[stage] = self._turn.labels(stage)
+        timer.observe(seconds)
+
+    def observe_learn(self, seconds: float, steps: int) -> None:
+        """Take in the time and the optimiser steps of a learning job."""
+        self._learn.observe(seconds)
+        self._learn_steps.inc(steps)
+
+    def set_lag(self, stream: bytes, ticks: int, seconds: float) -> None:
+        """Tell how far behind its top a stream is read: entries not yet read, and the age of the oldest of them."""
+        self._lag.put(stream, self._counters_of(stream).label, ticks, seconds)
+
+    def forget_lag(self, stream: bytes) -> None:
+        """Tell the lag of a stream no more: it is gone, or another process owns it now."""
+        self._lag.remove(stream)
+
+    def count_reconnect(self) -> None:
+        """Count a connection made anew."""
+        self._reconnects.inc()
+
+    def set_leases_held(self, n: int) -> None:
+        """Tell how many partitions this process owns."""
+        self._leases_held.set(n)
+
+    def count_lease_lost(self) -> None:
+        """Count a lease lost."""
+        self._leases_lost.inc()
+
+    def count_position_regression(self) -> None:
+        """Count a position that Redis lost."""
+        self._regressions.inc()
+
+    def count_replayed(self, n: int) -> None:
+        """Count n ticks read again."""
+        self._replayed.inc(n)
+
+    def set_embedded_up(self, *, up: bool) -> None:
+        """Tell whether the embedded server runs; only for a daemon that has one."""
+        if self._embedded_up is None:
+            raise RuntimeError("Telemetry was made without `embedded`")
+        self._embedded_up.set(up)
+
+    def watch_scores(self, source: Callable[[], Sequence[GroupScores]], partition: str = "default") -> None:
+        """Ask `source`, instead of an earlier one, for a partition's accuracy at every scrape, on its thread."""
+        self._scores.watch(partition, source)
+
+    def forget_scores(self, partition: str = "default") -> None:
+        """Ask no more: another process owns the partition now."""
+        self._scores.forget(partition)
+
+    def exposition(self) -> bytes:
+        """Everything in Prometheus' text format; safe from any thread."""
+        return generate_latest(self.registry)
+
+    def _counters_of(self, stream: bytes) -> _StreamCounters:
+        """The stream's counters, kept: `labels()` takes as long as counting itself."""
+        counters = self._streams.get(stream)
+        if counters is None:
+            label = _text(stream if len(self._streams) < STREAM_LABELS_MAX else partition_of(stream))
+            counters = self._streams[stream] = _StreamCounters(
+                label,
+                self._ticks.labels(label),
+                self._forecasts.labels(label, "cold"),
+                self._forecasts.labels(label, "warm"),
+            )
+        return counters
+
+    def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
+        return Counter(name, meaning, labels, namespace=NAMESPACE, registry=self.registry)
+
+    def _gauge(self, name: str, meaning: str, *labels: str) -> Gauge:
+        return Gauge(name, meaning, labels, namespace=NAMESPACE, registry=self.registry)
+
+    def _histogram(self, name: str, meaning: str, *labels: str) -> Histogram:
+        return Histogram(name, meaning, labels, namespace=NAMESPACE, registry=self.registry, buckets=BUCKETS_SECONDS)
+
+
+@dataclass(frozen=True, slots=True)
+class _StreamCounters:
+    label: str
+    ticks: Counter
+    cold: Counter
+    warm: Counter
+
+
+def _text(name: bytes) -> str:
+    return name.decode(errors="backslashreplace")
