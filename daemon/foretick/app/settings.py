@@ -37,6 +37,15 @@ def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
 
+def _absolute(path: Path) -> Path:
+    if not str(path).isprintable():
+        raise ValueError("a path has printable characters only")
+    try:
+        return path.expanduser().absolute()
+    except RuntimeError:
+        raise ValueError("there is no such user") from None
+
+
 Count = Annotated[int, BeforeValidator(_number)]
 Seconds = Annotated[float, BeforeValidator(parse_duration)]  # the settings' names are a contract without units
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
@@ -137,9 +146,9 @@ class Settings(BaseSettings):
 
     redis: RedisSettings = RedisSettings()
     embedded: Annotated[bool, Hint("true or false")] = False
-    state_dir: Annotated[
-        Path, AfterValidator(lambda path: path.expanduser().absolute()), Hint("a folder, such as /var/lib/foretick")
-    ] = Field(default_factory=default_state_dir)
+    state_dir: Annotated[Path, AfterValidator(_absolute), Hint("a folder, such as /var/lib/foretick")] = Field(
+        default_factory=default_state_dir
+    )
     streams: Annotated[
         tuple[Name, ...], BeforeValidator(parse_streams), Hint("the name of one stream, such as ticks")
     ] = ("ticks",)

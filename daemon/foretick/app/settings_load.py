@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -25,7 +24,7 @@ from foretick.errors import UsageError
 from foretick.ports.masking import MASK, mask_url
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 SHOWN_CHARACTERS_MAX = 80  # of a wrong value: enough to recognise it, and the message stays one line
@@ -87,23 +86,36 @@ def require_redis(settings: Settings) -> None:
 
 
 def written(name: str, value: object) -> str:
-    """A setting's value as TOML, without secrets; of a wrong value the first characters."""
+    """A setting's value as TOML, without secrets."""
     if isinstance(value, SecretStr):
         return f'"{MASK}"'
+    return _as_toml(name, value, lambda seconds: f'"{write_duration(seconds)}"')  # every float of ours is a duration
+
+
+def _as_toml(name: str, value: object, write_float: Callable[[float], str]) -> str:
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(written(name, part) for part in value) + "]"
+        return "[" + ", ".join(_as_toml(name, part, write_float) for part in value) + "]"
     if isinstance(value, bool | int):
         return str(value).lower()
     if isinstance(value, float):
-        return f'"{write_duration(value)}"'  # every float among the settings is a duration
+        return write_float(value)
     text = mask_url(str(value)) if name == "redis.url" else str(value)
-    return json.dumps(text, ensure_ascii=False)
+    return '"' + "".join(_escaped(character) for character in text) + '"'
+
+
+def _escaped(character: str) -> str:
+    """A character of a TOML string; what would break a line or play with a terminal is a number."""
+    if character in '"\\':
+        return "\\" + character
+    if character.isprintable():
+        return character
+    return f"\\u{ord(character):04x}" if ord(character) < 0x10000 else f"\\U{ord(character):08x}"
 
 
 def _shown(setting: Setting, value: object) -> str:
     if setting.is_secret:
         return "what was given"
-    text = repr(value) if isinstance(value, float) else written(setting.name, value)
+    text = _as_toml(setting.name, value, repr)
     return text if len(text) <= SHOWN_CHARACTERS_MAX else text[:SHOWN_CHARACTERS_MAX] + "…"
 
 

@@ -126,7 +126,7 @@ def read_table(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is no UTF-8 text: byte {error.start} is wrong") from error
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # beside TOMLDecodeError: numbers and nestings without end
         raise UsageError(f"{path} is no TOML: {error}") from error
 
 

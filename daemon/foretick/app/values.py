@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 from typing import Literal, TypeAlias
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 Season: TypeAlias = Literal["auto", "none"] | tuple[float, ...]
 
@@ -13,10 +13,15 @@ _SECONDS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
 _LONGEST_SECONDS = 3.2e9  # a century: more is a slip of the keyboard
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
 _SCHEMES = ("redis", "rediss", "unix")
-_URL_OPTIONS = frozenset({"db"})  # others would change what the ports rely on (timeouts, RESP version, decoding)
-_TLS_OPTIONS = frozenset(
-    {"ssl_ca_certs", "ssl_ca_path", "ssl_cert_reqs", "ssl_certfile", "ssl_check_hostname", "ssl_keyfile"}
-)
+_URL_OPTIONS = {"db": r"\d+"}  # others would change what the ports rely on (timeouts, RESP version, decoding)
+_TLS_OPTIONS = _URL_OPTIONS | {
+    "ssl_ca_certs": ".+",
+    "ssl_ca_path": ".+",
+    "ssl_cert_reqs": "none|optional|required",
+    "ssl_certfile": ".+",
+    "ssl_check_hostname": "(?i:true|false)",
+    "ssl_keyfile": ".+",
+}
 
 
 def parse_duration(value: object) -> float:
@@ -31,11 +36,11 @@ def parse_duration(value: object) -> float:
             raise ValueError("this is no duration")
         amount, unit = float(match[1]), match[2] or "s"
         seconds = amount / 1000 if unit == "ms" else amount * _SECONDS[unit]
-    elif isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError("this is no duration")  # noqa: TRY004  pydantic turns only ValueError into a report
+    elif isinstance(value, bool) or not isinstance(value, int | float) or value != value:  # noqa: PLR0124  NaN
+        raise ValueError("this is no duration")
     else:
         seconds = value
-    if not abs(seconds) <= _LONGEST_SECONDS:  # NaN too
+    if abs(seconds) > _LONGEST_SECONDS:
         raise ValueError("this is longer than a century")
     return float(seconds)
 
@@ -95,13 +100,24 @@ def check_redis_url(url: str) -> str:
     if re.search(r"[\s\x00-\x1f#]", url):
         raise ValueError("it contains a blank or a # (in a password, write these as %20 and %23)")
     parts = urlsplit(url)
-    options = {name for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
-    if unknown := options - _URL_OPTIONS - (_TLS_OPTIONS if scheme == "rediss" else set()):
-        raise ValueError(f"{scheme}:// has no option {min(unknown)!r} here")
-    if scheme == "unix":
-        if parts.hostname or len(parts.path) < 2:
-            raise ValueError("a socket's path is absolute: three slashes")
-        return url
+    _check_options(parts.query, scheme)
+    if scheme != "unix":
+        _check_address(parts)
+    elif parts.hostname or len(parts.path) < 2:
+        raise ValueError("a socket's path is absolute: three slashes")
+    return url
+
+
+def _check_options(query: str, scheme: str) -> None:
+    options = _TLS_OPTIONS if scheme == "rediss" else _URL_OPTIONS
+    for name, value in parse_qsl(query, keep_blank_values=True):
+        if name not in options:
+            raise ValueError(f"{scheme}:// has no such option here, only {', '.join(options)}")
+        if not re.fullmatch(options[name], value):
+            raise ValueError(f"its option {name} is wrong")
+
+
+def _check_address(parts: SplitResult) -> None:
     try:
         port = parts.port
     except ValueError:
@@ -110,7 +126,6 @@ def check_redis_url(url: str) -> str:
         raise ValueError("it names no host" if not parts.hostname else "its port is no number from 1 to 65535")
     if not re.fullmatch(r"/?\d*", parts.path):
         raise ValueError("what follows the host is no database number")
-    return url
 
 
 def password_of_url(url: str | None) -> str | None:

@@ -1,0 +1,119 @@
+"""A look at the server, the stream, the port and the folder before the daemon starts. Changes nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from foretick.errors import CommandFailed, ConnectionLost, ForetickError, RedisUnreachable, ServerRefused
+from foretick.ports.connection import RedisConnection
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LOOK_SECONDS = 5.0  # a person waits for the answer
+FLOOR = (7, 0)  # XGROUP SETID … ENTRIESREAD came with Redis 7.0
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSeen:
+    """What a server says about itself and one key.
+
+    Attributes:
+        software: `redis` or `valkey`.
+        version: as the server writes it; None where the user may not ask.
+        is_supported: the version is the floor or above, or unknown.
+        key_type: `stream`, `none`, or another type of Redis; None where the user may not ask.
+        entries: of the stream.
+    """
+
+    software: str
+    version: str | None
+    is_supported: bool
+    key_type: str | None
+    entries: int | None
+
+
+def look_at_server(url: str, password: str | None, stream: str) -> ServerSeen:
+    """One connection, three questions.
+
+    Raises:
+        RedisUnreachable: nobody answers, or the server does not let us in.
+    """
+    connection = RedisConnection(url, timeout_seconds=LOOK_SECONDS, password=password)
+    try:
+        connection.open()
+        connection.call("PING")
+        facts = _facts(connection)
+        key_type = _ask(connection, "TYPE", stream)
+        entries = _ask(connection, "XLEN", stream) if key_type == b"stream" else None
+    except (ConnectionLost, ServerRefused, CommandFailed) as error:
+        raise RedisUnreachable(str(error)) from error
+    finally:
+        connection.close()
+    software = facts.get("server_name", "redis")
+    floor = tuple(int(part) for part in facts.get("redis_version", "99.0").split(".")[:2])  # Valkey answers 7.2
+    return ServerSeen(
+        software=software,
+        version=facts.get(f"{software}_version"),
+        is_supported=floor >= FLOOR,
+        key_type=key_type.decode() if isinstance(key_type, bytes) else None,
+        entries=entries if isinstance(entries, int) else None,
+    )
+
+
+def _ask(connection: RedisConnection, *command: str) -> bytes | int | None:
+    """The answer; None where this user may not ask."""
+    try:
+        answer: bytes | int = connection.call(*command)
+    except CommandFailed as error:
+        if error.word == "NOPERM":
+            return None
+        raise
+    return answer
+
+
+def _facts(connection: RedisConnection) -> dict[str, str]:
+    answer = _ask(connection, "INFO", "server")
+    lines = answer.decode(errors="replace").splitlines() if isinstance(answer, bytes) else []
+    return dict(line.split(":", 1) for line in lines if ":" in line)
+
+
+def why_not_bindable(host: str, port: int) -> str | None:
+    """Why no server can listen on this address; None when one can."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with contextlib.closing(socket.socket(family, kind, protocol)) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(1)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            return "somebody listens there already (a running foretick?)"
+        return error.strerror or str(error)
+    return None
+
+
+def why_not_writable(folder: Path) -> str | None:
+    """Why the folder cannot be made or written; None when it can."""
+    standing = next(path for path in (folder, *folder.parents) if path.exists())
+    if not standing.is_dir():
+        return f"{standing} is no folder"
+    return None if os.access(standing, os.W_OK | os.X_OK) else f"{standing} is not writable for this user"
+
+
+def why_no_embedded_server() -> str | None:
+    """Why `--embedded` has nothing to start; None when it has."""
+    from foretick.ports.embedded import valkey_binary  # noqa: PLC0415  costs nothing where no embedded server is asked for
+
+    try:
+        valkey_binary()
+    except ForetickError as error:
+        return str(error)
+    return None
