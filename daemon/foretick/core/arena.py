@@ -38,6 +38,7 @@ def record_dtype(recipe: Recipe, experts: int) -> np.dtype[np.void]:
         ("yhat", np.float64),  # the standing forecast
         ("scale", np.float64),  # s, running mean absolute first difference
         ("fast", np.float64),  # the same with a short memory
+        ("move", np.float64),  # the same without a bound on outliers: the unit of the live scores
         ("deviation", np.float64, (averages,)),  # y − moving average, one per rate
         ("season", np.int32, (2,)),  # seasonal lags in ticks; 0 where there is none
         ("late_run", np.int32),  # late ticks in a row

@@ -145,8 +145,7 @@ class Engine:
         first = block["t"] < 0
         d = np.where(first, 0.0, y - block["y"])
         z = outcome(d, block["scale"])
-        settled = block["t"] >= 0
-        self._tally.add(z[settled], block["phat"][settled])
+        error = y - block["yhat"]
         clipped = z.clip(-self.recipe.mix.clip, self.recipe.mix.clip).astype(np.float32)
         slot = self._arena.slots[row]
         self._recorder.abort(slot[(slot >= 0) & first])
@@ -158,6 +157,8 @@ class Engine:
         block["ts"] = ts
         block["y"] = y
         update_scaling(block, d, self.recipe.scaling)
+        moved = ~first & (block["move"] > 0)
+        self._tally.add(int((~first).sum()), error[moved] / block["move"][moved], d[moved] / block["move"][moved])
         self._arena.window.push(row, block["t"], y)
         update_seasons(self._arena, row, block, self.recipe.season)
 

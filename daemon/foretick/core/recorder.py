@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from foretick.core.lstm import Shape
     from foretick.core.recipe import LearnRecipe
 
-_IDLE_CUTS = 8  # cuts without a tick after which a slot is given to a waiting series
+_IDLE_CUTS = 8  # cuts without a tick after which a series is not learned from, and its slot free for another
 _MIN_TICKS = 2  # an open chunk is learned from once it holds this many outcomes
 
 
@@ -53,6 +53,7 @@ class Recorder:
         R, D, T = recipe.slots, recipe.depth, recipe.chunk
         self.chunk = T
         self.row = np.full(R, -1, np.int64)  # series recorded now, −1 for none
+        self.awake = np.zeros(R, np.bool_)  # that series ticked lately: only then is it learned from
         self.hash = np.zeros(R, np.uint64)  # of its id
         self.cursor = np.zeros(R, np.int64)
         self.inputs = np.zeros(R, np.int64)  # ticks in the open chunk
@@ -95,12 +96,13 @@ class Recorder:
         self.cursor[full] = (self.cursor[full] + 1) % self.length.shape[1]
         self.length[full, self.cursor[full]] = 0
         self.abort(full.astype(np.int32))
+        self.awake = (self.row >= 0) & (arena.last_cut[self.row] >= cut - _IDLE_CUTS)
 
         S = len(arena)
         waiting = np.flatnonzero((arena.slots[:S] < 0) & (arena.last_cut[:S] == cut))
         if len(waiting) == 0:
             return
-        free = self._free(full, arena, cut)
+        free = self._free(full)
         order = np.argsort(mix64(arena.hashes[waiting], cut), kind="stable")[: len(free)]
         chosen, free = waiting[order], free[: len(order)]
         former = self.row[free]
@@ -108,12 +110,13 @@ class Recorder:
         self.abort(free.astype(np.int32))
         self.row[free] = chosen
         self.hash[free] = arena.hashes[chosen]
+        self.awake[free] = True
         arena.slots[chosen] = free
 
-    def _free(self, full: NDArray[np.int64], arena: Arena, cut: int) -> NDArray[np.int64]:
+    def _free(self, full: NDArray[np.int64]) -> NDArray[np.int64]:
         """Slots to hand out: never used, then just closed, then those whose series fell silent."""
         never = np.flatnonzero(self.row < 0)
-        idle = np.flatnonzero((self.row >= 0) & (arena.last_cut[self.row] < cut - _IDLE_CUTS))
+        idle = np.flatnonzero((self.row >= 0) & ~self.awake)
         return np.concatenate([never, full, np.setdiff1d(idle, full)])
 
     def batches(self, cut: int, steps: int) -> list[Batch]:
@@ -129,7 +132,7 @@ class Recorder:
         slots = np.arange(len(self.row))
         last_closed = (self.cursor - 1) % self.length.shape[1]
         position = np.where(self.outcomes >= _MIN_TICKS, self.cursor, last_closed)
-        known = (self.outcomes >= _MIN_TICKS) | (self.length[slots, last_closed] > 0)
+        known = self.awake & ((self.outcomes >= _MIN_TICKS) | (self.length[slots, last_closed] > 0))
         at: NDArray[np.int64] = np.stack([slots, position], axis=1)[known]
         return at
 
@@ -140,7 +143,7 @@ class Recorder:
         back = 1 + mix64(self.hash ^ mix64(np.uint64(step), cut), cut) % np.maximum(closed, 1).astype(np.uint64)
         position = (self.cursor - back.astype(np.int64)) % self.length.shape[1]
         position = np.where(closed > 0, position, self.cursor)
-        known = (closed > 0) | (self.outcomes >= _MIN_TICKS)
+        known = self.awake & ((closed > 0) | (self.outcomes >= _MIN_TICKS))
         at: NDArray[np.int64] = np.stack([slots, position], axis=1)[known]
         return at
 

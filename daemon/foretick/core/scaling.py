@@ -4,6 +4,7 @@ Glossary
     d       y_t − y_{t−1}, the first difference
     s       running mean of |d|: the unit ("scale") of everything the model sees
     z       d / s_{t−1}: the outcome of the forecast made at t−1, in scales
+    move    running mean of |d| without a bound on outliers, so that |d|/move ≤ 200: the unit of the live scores
     m       y − moving average, kept as a deviation: as a level it would lose the digits of a shifted series
 """
 
@@ -33,9 +34,10 @@ def update_scaling(block: Block, d: NDArray[np.float64], recipe: ScalingRecipe) 
     t = block["t"]
     size = np.abs(d)
     limit = np.where(t > recipe.clip_after, recipe.clip * block["scale"], np.inf)
+    share = 1.0 / np.maximum(t, 1)
+    block["move"] += np.maximum(recipe.rate, share) * (size - block["move"])
     # A constant past has no scale to clip at: the first move founds it.
     size = np.where(limit > TINY, np.minimum(size, limit), size)
-    share = 1.0 / np.maximum(t, 1)
     block["scale"] += np.maximum(recipe.rate, share) * (size - block["scale"])
     block["fast"] += np.maximum(recipe.fast_rate, share) * (size - block["fast"])
     rates = np.array(recipe.average_rates)

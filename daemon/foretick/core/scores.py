@@ -17,7 +17,10 @@ _WEIGHT_MEMORY = 1000.0  # forecasts over which expert weights are averaged
 
 @dataclass(frozen=True, slots=True)
 class GroupScores:
-    """Sums over all scored forecasts of a group; errors in scales, so that series of different units add up.
+    """Sums over all scored forecasts of a group, in units that let series of different kinds add up.
+
+    An error is divided by the series' running mean absolute first difference, the actual's own included:
+    s ← s + max(.005, 1/t)(|d| − s) at its t-th difference d. So one outlier counts 200 at the most.
 
     Attributes:
         group: its name.
@@ -56,14 +59,13 @@ class Tally:
         """Nothing scored yet."""
         return Tally(weight=np.zeros(experts))
 
-    def add(self, z: NDArray[np.float64], p: NDArray[np.float32]) -> None:
-        """Score n forecasts: z (n,) outcomes and p (n,) forecast changes, in scales."""
-        error = z - p
-        self.scored += len(z)
+    def add(self, scored: int, error: NDArray[np.float64], naive_error: NDArray[np.float64]) -> None:
+        """Score forecasts by their errors and the naive ones, in mean moves; series that never moved have none."""
+        self.scored += scored
         self.abs_error += float(np.abs(error).sum())
-        self.naive_abs_error += float(np.abs(z).sum())
+        self.naive_abs_error += float(np.abs(naive_error).sum())
         self.squared_error += float(error @ error)
-        self.naive_squared_error += float(z @ z)
+        self.naive_squared_error += float(naive_error @ naive_error)
 
     def weigh(self, weight: NDArray[np.float32]) -> None:
         """Take in the (n, K) expert weights of n forecasts."""
