@@ -1,0 +1,190 @@
+"""What to do about a commit that did not simply go through.
+
+    answer                      what it means                  what we do
+    none (connection lost)      perhaps done                   reconnect, look for our forecasts, else send it again
+    EXEC nil                    lease or our streams touched   take the lease again; foreign entries aside; again
+    refused (OOM, READONLY, …)  nothing done                   wait, renew the lease, again
+    XADD `equal or smaller`     a foreign entry slipped in     stream aside; the failed forecasts again
+    XGROUP SETID `NOGROUP`      group or stream destroyed      make it at our position
+    XGROUP SETID `WRONGTYPE`    input is no stream             wait
+    anything else inside EXEC   nobody foresaw it              stop the partition
+
+The engine has already moved past these ticks, so a commit is either carried out in full or the process gives up the
+partition; it is never dropped while the lease is ours.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import structlog
+
+from foretick.errors import CommandFailed, ConnectionLost, PartitionStopped, ServerRefused
+from foretick.ports.positions import aside_name, holds_publication, later, tops_of
+from foretick.ports.streams import Commit, Outcome
+
+if TYPE_CHECKING:
+    from foretick.app.patience import Patience
+    from foretick.ports.connection import Command
+    from foretick.ports.streams import Exchange, Failure
+    from foretick.ports.telemetry import Telemetry
+
+MENDS_MAX = 20  # of one commit; each follows a wait, so somebody works against us for many seconds
+
+log = structlog.get_logger()
+
+
+class Committer:
+    """Carries commits through.
+
+    Args:
+        exchange: the partition's connection and lease.
+        patience: how to wait.
+        telemetry: counts reconnects.
+    """
+
+    def __init__(self, exchange: Exchange, patience: Patience, telemetry: Telemetry) -> None:
+        self.exchange = exchange
+        self.patience = patience
+        self._telemetry = telemetry
+        self._connection = exchange.connection
+        self._lease = exchange.lease
+
+    def settle(self, commit: Commit, outcome: Outcome | None) -> None:
+        """Return when the commit is carried out; afterwards the fence does not stand.
+
+        Args:
+            commit: was sent.
+            outcome: the answer; none when it was lost.
+
+        Raises:
+            LeaseLost: another process owns the partition; nothing more was written.
+            PartitionStopped: Redis answered what cannot be put right.
+            StopRequested: a stop came while waiting; the ticks stand to be read again.
+        """
+        mends = 0
+        while outcome is None or not outcome.is_committed:
+            try:
+                if outcome is None:
+                    commit.in_doubt = True
+                elif outcome.failures:
+                    mends += 1
+                    commit = self._mend(commit, outcome.failures, mends)
+                elif outcome.refused:
+                    self._outwait(outcome.refused)
+                outcome = self._send_again(commit)
+            except (ConnectionLost, ServerRefused) as error:
+                self.reconnect(error)
+                outcome = None
+        self.patience.over()
+
+    def reconnect(self, error: ConnectionLost | ServerRefused) -> None:
+        """Come back after an error: wait until there is a connection on which we own the lease."""
+        cause: Exception = error
+        while True:
+            word = cause.word if isinstance(cause, ServerRefused) else "lost"
+            self.patience.bear("redis", "redis_away", f"{word}: {cause}")
+            try:
+                if not self._connection.is_open:
+                    self._connection.open()
+                    self._telemetry.count_reconnect()
+                self._lease.raise_fence(self._connection)
+            except (ConnectionLost, ServerRefused) as again:
+                cause = again
+            else:
+                self.patience.over()
+                return
+
+    def set_aside(self, keys: list[bytes], reason: str) -> None:
+        """Rename streams of ours in which somebody else wrote, so that ours can begin anew.
+
+        The fence must stand; it does not afterwards.
+        """
+        now_ms = time.time_ns() // 1_000_000
+        renames = [(b"RENAME", key, aside_name(key, now_ms)) for key in keys]
+        outcome = self.exchange.commit_alone(Commit([*renames]))
+        if outcome.refused:
+            raise outcome.refused
+        if not outcome.fenced:
+            for key in keys:
+                log.error("stream_set_aside", stream=key, aside=aside_name(key, now_ms), reason=reason)
+
+    def _send_again(self, commit: Commit) -> Outcome:
+        self._lease.raise_fence(self._connection)
+        keys = self._unanswered(commit) if commit.in_doubt else list(commit.floors)
+        if commit.in_doubt and commit.publications and not keys:
+            return Outcome()
+        tops = tops_of(self._connection, keys)
+        foreign = [key for key, top in tops.items() if top is None or later(top, commit.floors[key])]
+        if foreign:
+            self.set_aside(foreign, "entries that are not ours")
+            self._lease.raise_fence(self._connection)
+        return self.exchange.commit_alone(commit)
+
+    def _unanswered(self, commit: Commit) -> list[bytes]:
+        """The streams in which the last of the commit's entries is missing."""
+        last = {publication[1]: publication for publication in commit.publications}
+        held = {key for key, publication in last.items() if holds_publication(self._connection, publication)}
+        return [key for key in commit.floors if key not in held]
+
+    def _outwait(self, refusal: Exception) -> None:
+        """Wait while the server cannot write, and keep the lease meanwhile if at least that is possible."""
+        if not isinstance(refusal, ServerRefused):
+            raise PartitionStopped(f"Redis refuses the commit: {refusal}") from refusal
+        self.patience.bear("redis", "redis_refuses", f"{refusal.word}: {refusal}")
+        self._lease.raise_fence(self._connection)
+        self.exchange.commit_alone(Commit())
+
+    def _mend(self, commit: Commit, failures: tuple[Failure, ...], mends: int) -> Commit:
+        """The commit that does what failed, after what kept it from succeeding is out of the way."""
+        if mends > MENDS_MAX:
+            raise PartitionStopped(f"{MENDS_MAX} repairs did not help: {failures[0].error}")
+        mended = Commit(in_doubt=False)
+        aside: list[bytes] = []
+        for failure in failures:
+            command = self._replacement(commit, failure)
+            if command is None:
+                continue
+            mended.commands.append(command)
+            if command[0] in {b"XADD", b"HSET"}:
+                key = command[1]
+                assert isinstance(key, bytes)
+                aside += [key] if key not in aside else []
+                if command[0] == b"XADD":
+                    mended.floors[key] = commit.floors[key]
+        if aside:
+            self._lease.raise_fence(self._connection)
+            self.set_aside(aside, str(failures[0].error))
+        return mended
+
+    def _replacement(self, commit: Commit, failure: Failure) -> Command | None:
+        """The command to send instead of a failed one; none where nothing is left to do."""
+        command, error = failure.command, failure.error
+        name, word = command[0], error.word
+        if isinstance(error, ServerRefused):
+            self.patience.bear("redis", "redis_refuses", f"{word}: {error}")
+            return command
+        if name == b"XTRIM":
+            return None  # trimmed next turn; a wrong type shows in the XADD
+        if name == b"XADD" and failure.is_out_of_order:
+            if commit.in_doubt and holds_publication(self._connection, command):
+                return None
+            return command
+        if name in {b"XADD", b"HSET"} and word == "WRONGTYPE":
+            return command
+        if name == b"XGROUP":
+            return self._replace_group(command, error)
+        raise PartitionStopped(f"{name!r} inside a commit: {error}")
+
+    def _replace_group(self, command: Command, error: CommandFailed) -> Command:
+        _, verb, stream, group, position, *_, entries_read = command
+        if error.word == "WRONGTYPE":
+            self.patience.bear("input", "input_unusable", f"{error}")
+            return command
+        if verb == b"SETID" and (error.word == "NOGROUP" or "requires the key to exist" in str(error)):
+            log.warning("group_destroyed", stream=stream, position=position)
+            return (b"XGROUP", b"CREATE", stream, group, position, b"MKSTREAM", b"ENTRIESREAD", entries_read)
+        if verb == b"CREATE" and error.word == "BUSYGROUP":
+            return (b"XGROUP", b"SETID", stream, group, position, b"ENTRIESREAD", entries_read)
+        raise PartitionStopped(f"the position cannot be stored: {error}")

@@ -1,0 +1,130 @@
+"""The lease: expiring ownership of a partition, and the fence that keeps a late owner from writing.
+
+The fence is optimistic: `WATCH lease` before the turn, `GET lease` to see that it is ours, and EXEC carries out nothing
+when the key was changed by another *or expired* in between. The lease is renewed by a PEXPIRE inside our own
+transactions only: a renewal from any other connection would trip our own WATCH.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import time
+from typing import TYPE_CHECKING
+
+from foretick.errors import CommandFailed, ForetickError, LeaseLost, ServerRefused
+from foretick.ports.connection import good, pack
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from foretick.ports.connection import Command, RedisConnection, Reply
+
+TAKE_TRIES = 5  # a lease that expires between GET and SET NX again and again is not worth a sixth round trip
+
+
+def owner_id() -> str:
+    """Who we are, for people and for telling two processes apart: host, process id and a random part."""
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+class Lease:
+    """The lease of one partition.
+
+    Args:
+        key: the lease's key.
+        owner: from `owner_id`.
+        ttl_ms: life of the lease without renewal, milliseconds.
+        guarded: keys that only the owner writes; a foreign write there must trip the fence as well.
+
+    Attributes:
+        server_ms: the server's clock when the lease was taken: its epoch.
+        clock_offset_seconds: server's clock minus ours at that moment.
+    """
+
+    def __init__(self, key: bytes, owner: str, ttl_ms: int, guarded: Sequence[bytes] = ()) -> None:
+        self.key = key
+        self.owner = owner
+        self.ttl_ms = ttl_ms
+        self.guarded = tuple(guarded)
+        self.server_ms = 0
+        self.clock_offset_seconds = 0.0
+        self._token: bytes | None = None
+
+    @property
+    def renewal(self) -> Command:
+        """The command that renews the lease, for the end of every transaction."""
+        return (b"PEXPIRE", self.key, self.ttl_ms)
+
+    @property
+    def fence(self) -> tuple[Command, ...]:
+        """The commands that open a turn; the reply to the last tells who owns the partition."""
+        return ((b"WATCH", self.key, *self.guarded), (b"GET", self.key))
+
+    def take(self, connection: RedisConnection) -> bool:
+        """Take the lease if it is free; true also if it is ours already."""
+        if self._token is None:
+            seconds, microseconds = connection.call(b"TIME")
+            self.server_ms = int(seconds) * 1000 + int(microseconds) // 1000
+            self.clock_offset_seconds = int(seconds) + int(microseconds) / 1e6 - time.time()
+            self._token = f"{self.owner} {self.server_ms}".encode()
+        if self._set_if_free(connection):
+            return True
+        holder = connection.call_all([(b"GET", self.key)])[0]
+        if isinstance(holder, ServerRefused):
+            raise holder
+        return bool(holder == self._token)
+
+    def forget(self) -> None:
+        """Drop the token: the next `take` is a new epoch."""
+        self._token = None
+
+    def raise_fence(self, connection: RedisConnection) -> None:
+        """Watch anew and make sure that the lease is ours, taking it again where it expired.
+
+        Raises:
+            LeaseLost: another process holds it.
+        """
+        for _ in range(TAKE_TRIES):
+            _, watched, holder = connection.call_all([(b"UNWATCH",), *self.fence])
+            good(watched)
+            if self.is_ours(holder):
+                return
+            self._set_if_free(connection)
+        raise LeaseLost(f"{self.key.decode(errors='replace')} expires faster than it can be taken")
+
+    def is_ours(self, holder: Reply) -> bool:
+        """Whether the reply to GET shows our token; false when the lease is free.
+
+        Raises:
+            LeaseLost: another process holds the lease.
+        """
+        if holder == self._token and holder is not None:
+            return True
+        if holder is None:
+            return False
+        if isinstance(holder, CommandFailed):  # WRONGTYPE: whoever put a list there has taken the key from us
+            raise LeaseLost(f"the lease is no string: {holder}")
+        if isinstance(holder, ForetickError):
+            raise holder
+        raise LeaseLost(f"the lease is held by {holder.decode(errors='replace')}")
+
+    def release(self, connection: RedisConnection) -> bool:
+        """Delete the lease if it is still ours."""
+        if self._token is None:
+            return False
+        _, watched, holder = connection.call_all([(b"UNWATCH",), (b"WATCH", self.key), (b"GET", self.key)])
+        good(watched)
+        if holder != self._token:
+            connection.call(b"UNWATCH")
+            self.forget()
+            return False
+        connection.send(pack([(b"MULTI",), (b"DEL", self.key), (b"EXEC",)]))
+        *_, deleted = [connection.read() for _ in range(3)]
+        self.forget()
+        return bool(deleted == [1])
+
+    def _set_if_free(self, connection: RedisConnection) -> bool:
+        assert self._token is not None
+        return bool(connection.call(b"SET", self.key, self._token, b"NX", b"PX", self.ttl_ms))
