@@ -1,0 +1,170 @@
+"""The daemon's one HTTP port: `/metrics`, `/livez`, `/readyz`, and a page that leads to them.
+
+It answers from memory and asks nobody, so a probe tells of this process and never of Redis.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import threading
+import time
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final
+
+from foretick import __version__
+from foretick.errors import UsageError
+from foretick.ports.web import POLL_SECONDS, Answer, BoundedServer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FIRST_ALLOWANCE_SECONDS = 60.0  # until the loop first beats: importing torch on a slow machine takes tens of seconds
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"  # the one text format that every Prometheus reads
+PAGE_TYPE = "text/html; charset=utf-8"
+
+PAGE: Final = f"""<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>foretick</title>
+<style>body {{ font: 1rem/1.6 system-ui, sans-serif; margin: 3rem; color-scheme: light dark }}</style>
+<h1>foretick {__version__}</h1>
+<ul>
+<li><a href="metrics">/metrics</a>: for Prometheus
+<li><a href="readyz?verbose">/readyz?verbose</a>: is it serving, and if not, why
+<li><a href="livez">/livez</a>: does the loop turn
+</ul>
+</html>
+"""
+
+
+class Health:
+    """Whether the loop turns, and what keeps the daemon from serving. Told by the loop, read by any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._checks: dict[str, tuple[bool, str]] = {}
+        self.beat(FIRST_ALLOWANCE_SECONDS)
+
+    def beat(self, allowance_seconds: float) -> None:
+        """Tell that the loop turns, and for how long its next wait or work may last."""
+        now = time.monotonic()
+        self._beat = now, now + allowance_seconds  # one assignment: a reader sees both or neither
+
+    def live(self) -> bool:
+        """Whether the loop has kept its last promise."""
+        return time.monotonic() <= self._beat[1]
+
+    def set(self, name: str, ok: bool, detail: str = "") -> None:  # noqa: FBT001  set("redis", True) reads well
+        """Tell a condition of readiness; `detail` says why it does not hold."""
+        with self._lock:
+            self._checks[name] = ok, detail
+
+    def checks(self) -> dict[str, tuple[bool, str]]:
+        """Every condition of readiness with its detail; `loop`, that it turns, comes first."""
+        with self._lock:
+            told = dict(self._checks)
+        return {"loop": (self.live(), self.silence()), **(told or {"start": (False, "not begun")})}
+
+    def ready(self) -> bool:
+        """Whether every condition holds."""
+        return all(ok for ok, _ in self.checks().values())
+
+    def silence(self) -> str:
+        """How long the loop has said nothing, in words; empty while it keeps its promise."""
+        last, deadline = self._beat
+        now = time.monotonic()
+        return "" if now <= deadline else f"silent for {now - last:.1f} s, {deadline - last:.1f} s were allowed"
+
+
+class HttpServer:
+    """Answers HTTP beside the loop, from `start` to `stop`.
+
+    Args:
+        host: address or name to listen on.
+        port: port to listen on; 0 takes any free one.
+        metrics: makes the answer to `/metrics`, on a thread of ours.
+        health: what the probes tell.
+    """
+
+    def __init__(self, host: str, port: int, metrics: Callable[[], bytes], health: Health) -> None:
+        self._host = host
+        self._port = port
+        self._metrics = metrics
+        self._health = health
+        self._server: BoundedServer | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def port(self) -> int:
+        """The port listened on; before `start`, the one asked for."""
+        return self._port
+
+    def start(self) -> None:
+        """Listen and answer.
+
+        Raises:
+            UsageError: the address cannot be had.
+        """
+        try:
+            family, _, _, _, address = socket.getaddrinfo(
+                self._host, self._port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )[0]
+            self._server = BoundedServer(family, address, self._answer)
+        except OSError as error:
+            raise UsageError(_advice(error, self._host, self._port)) from error
+        self._port = self._server.server_address[1]
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(POLL_SECONDS,), name="http", daemon=True
+        )
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Close the port and every connection; no thread is left. Harmless when not started."""
+        if self._server is None or self._thread is None:
+            return
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+        self._server = self._thread = None
+
+    def _answer(self, path: str, query: str) -> Answer:
+        match path:
+            case "/metrics":
+                return Answer(self._metrics(), METRICS_TYPE)
+            case "/livez":
+                return Answer(b"ok\n") if self._health.live() else _unavailable(f"loop {self._health.silence()}\n")
+            case "/readyz":
+                return self._readiness(verbose="verbose" in query.split("&"))
+            case "/":
+                return Answer(PAGE.encode(), PAGE_TYPE)
+            case _:
+                return Answer(b"404 Not Found\n", status=HTTPStatus.NOT_FOUND)
+
+    def _readiness(self, *, verbose: bool) -> Answer:
+        """As Kubernetes' own `/readyz`: `ok`, or every check with its outcome when asked for or when one fails."""
+        checks = self._health.checks()
+        ready = all(ok for ok, _ in checks.values())
+        if ready and not verbose:
+            return Answer(b"ok\n")
+        lines = [f"[+]{name} ok" if ok else f"[-]{name}: {_one_line(detail)}" for name, (ok, detail) in checks.items()]
+        text = "\n".join([*lines, "readyz check passed" if ready else "readyz check failed", ""])
+        return Answer(text.encode()) if ready else _unavailable(text)
+
+
+def _unavailable(text: str) -> Answer:
+    return Answer(text.encode(), status=HTTPStatus.SERVICE_UNAVAILABLE)
+
+
+def _one_line(detail: str) -> str:
+    return " ".join(detail.split())
+
+
+def _advice(error: OSError, host: str, port: int) -> str:
+    setting = "`http.host` (FORETICK_HTTP__HOST)"
+    if error.errno == errno.EADDRINUSE:
+        return (
+            f"{host}:{port} is taken by another program: set `http.port` (FORETICK_HTTP__PORT) to a free port, "
+            "or to 0 for any free one"
+        )
+    if error.errno in {errno.EACCES, errno.EPERM}:
+        return f"listening on {host}:{port} is not permitted: set `http.port` (FORETICK_HTTP__PORT) to 1024 or above"
+    return f"cannot listen on {host}:{port} ({error.strerror or error}): set {setting} to an address of this machine"
