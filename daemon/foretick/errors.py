@@ -10,7 +10,7 @@
     ├── PartitionStopped      partition stops without advancing: only an operator can decide; `/readyz` says why
     └── CommandFailed         a reply that none of the above explains; inside a commit it stops the partition
 
-A tick never raises: one that cannot be used becomes a dead letter with a reason (`core.records.Reason`).
+A tick never raises: one that cannot be used becomes a dead letter with a reason (`ports.wire.Reason`).
 Anything that is not a `ForetickError` is a bug: the process ends with exit 70 and a traceback.
 """
 
