@@ -32,7 +32,7 @@ COLUMNS = {  # name: characters; with a blank between them they fill 80, and a f
 }
 LEFT = ("series", "last 8 s")
 UNITS = ((1e12, 1e12, "T"), (1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k"))  # from this size on, divided by, written
-DECIMALS = ((100.0, 1), (10.0, 2), (1e-3, 3), (5e-5, 4))  # from this size on, so many decimals: about four digits
+DECIMALS = ((100.0, 1), (10.0, 2), (0.1, 3), (1e-3, 4))  # from this size on, so many decimals
 FRAME_LINES = 8  # title, headline, blank, column heads, hidden rows, legend, addresses, the cursor's own line
 BLOCKS = "▁▂▃▄▅▆▇█"
 BAR_TICKS = 10  # ticks a bar of the sparkline averages: a second of the demo
@@ -135,11 +135,11 @@ class Addresses:
 
 
 def number(value: float) -> str:
-    """At most eight characters, sign included, that show about four digits."""
+    """At most eight characters, sign included, as many digits as fit; below 0.001 and from 1e15 on, one."""
     size = abs(value)
     for least, divisor, unit in UNITS:
         if least <= size < 1e15:
-            return f"{value / divisor:.1f}{unit}"
+            return f"{value / divisor:.{2 if size < 10 * divisor else 1}f}{unit}"
     for least, decimals in DECIMALS:
         if least <= size < 1e15 or size == 0.0:
             return f"{value:.{decimals if size else 3}f}"

@@ -136,7 +136,9 @@ def test_every_number_fits_its_column_and_says_its_size(value):
     assert len(text) <= COLUMNS["last"]
     units = {"k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
     read = float(text[:-1]) * units[text[-1]] if text[-1] in units else float(text)
-    assert read == pytest.approx(value, rel=0.51 if abs(value) < 1e-3 or abs(value) >= 1e15 else 0.01)
+    size = abs(value)
+    rel = 0.51 if size < 1e-3 or size >= 1e15 else 0.051 if size < 0.1 else 0.0051
+    assert read == pytest.approx(value, rel=rel, abs=0.0)
 
 
 @given(st.lists(st.floats(min_value=-1e30, max_value=1e30), max_size=20))
