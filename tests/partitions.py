@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from foretick.app.answers import Limits
 from foretick.app.commits import Committer
 from foretick.app.partition import Partition
 from foretick.app.patience import Patience, StopSignal
-from foretick.app.pipeline import Limits
 from foretick.core.records import Forecasts, Ticks
 from foretick.ports.connection import RedisConnection
 from foretick.ports.endpoints import Health
@@ -22,8 +23,11 @@ from foretick.ports.wire import FieldNames, decode, lease_key, partition_of
 from servers import wait_until
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import redis
 
+    from foretick.core.scores import GroupScores
     from servers import Server
 
 
@@ -39,6 +43,9 @@ class Memory:
             self.state[series] = np.float64(self.state.get(series, 0.0)) * 0.9 + y
             answer.yhat[i] = self.state[series]
         return answer
+
+    def scores(self) -> list[GroupScores]:
+        return []
 
 
 class Loop:
@@ -61,6 +68,7 @@ class Loop:
         )
         patience = Patience(self.stop_signal, self.health, 0.3)
         self.partition = Partition(
+            partition.decode(),
             Committer(Exchange(self.connection, self.lease), patience, self.telemetry),
             [keys],
             self._make_engine,
@@ -70,12 +78,16 @@ class Loop:
             telemetry=self.telemetry,
             health=self.health,
         )
+        self.engine: Callable[[Memory, Ticks], Forecasts] | None = None  # in the place of `Memory.advance`
         self.error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def _make_engine(self) -> Memory:
-        self.engines.append(Memory())
-        return self.engines[-1]
+        made = Memory()
+        if self.engine is not None:
+            made.advance = partial(self.engine, made)
+        self.engines.append(made)
+        return made
 
     def _run(self) -> None:
         try:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import redis
 
-from partitions import Loop, assert_exactly_once, expected, forecasts, position, push, wait_answered
+from partitions import Loop, Memory, assert_exactly_once, expected, forecasts, position, push, wait_answered
 from servers import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    import redis
-
+    from foretick.core.records import Forecasts, Ticks
     from servers import Server
 
 pytestmark = pytest.mark.redis
@@ -212,6 +215,135 @@ def test_a_read_only_replica_is_outwaited(redis_server: Server, make_loop: Calla
     push(client, 10)
     wait_answered(client, 20)
     assert_exactly_once(client)
+
+
+def test_an_input_that_is_replaced_between_read_and_commit_is_waited_for(
+    redis_server: Server, make_loop: Callable[..., Loop]
+) -> None:
+    client = redis_server.client()
+    loop = make_loop(redis_server.url)
+    advance = Memory.advance
+
+    def replace_input(engine: Memory, ticks: Ticks) -> Forecasts:
+        if len(engine.state) == 0:  # the first batch only
+            client.rename("ticks", "kept")
+            client.set("ticks", "a string")
+        return advance(engine, ticks)
+
+    loop.engine = replace_input
+    loop.start()
+    push(client, 10)
+    wait_until(lambda: "WRONGTYPE" in loop.detail("input"))
+    assert not loop.condition("input")
+    client.rename("kept", "ticks")
+    push(client, 10)
+    wait_answered(client, 20)
+    wait_until(lambda: loop.condition("input"))
+    assert_exactly_once(client)
+
+
+def test_a_group_destroyed_between_read_and_commit_is_made_again(
+    redis_server: Server, make_loop: Callable[..., Loop]
+) -> None:
+    client = redis_server.client()
+    loop = make_loop(redis_server.url)
+    advance = Memory.advance
+
+    def destroy(engine: Memory, ticks: Ticks) -> Forecasts:
+        client.xgroup_destroy("ticks", "foretick")
+        return advance(engine, ticks)
+
+    loop.engine = destroy
+    loop.start()
+    ids = push(client, 10)
+    wait_answered(client, 10)
+    wait_until(lambda: client.xinfo_groups("ticks"))
+    assert_exactly_once(client)
+    wait_until(lambda: position(client) == (ids[-1], 10, 0))
+
+
+def test_a_server_that_lost_its_last_seconds_is_believed(
+    private_server: Callable[..., Server], make_loop: Callable[..., Loop]
+) -> None:
+    server = private_server("redis")
+    client = server.client()
+    loop = make_loop(server.url).start()
+    push(client, 20)
+    wait_answered(client, 20)
+    client.save()
+    push(client, 20)
+    wait_answered(client, 40)
+    server.close_clients()
+    server.restart(signal.SIGKILL)
+    client = server.client()
+    assert client.xlen("ticks") == 20
+    push(client, 20)
+    wait_answered(client, 40)
+    assert_exactly_once(client)
+    assert loop.metric("position_regressions_total") == 1
+    assert len(loop.engines) == 2
+    assert not client.keys("*aside*")
+
+
+def test_a_server_that_lost_everything_gets_new_forecasts(
+    private_server: Callable[..., Server], make_loop: Callable[..., Loop]
+) -> None:
+    server = private_server("redis")
+    make_loop(server.url).start()
+    push(server.client(), 20)
+    wait_answered(server.client(), 20)
+    server.close_clients()
+    server.restart(signal.SIGKILL)
+    client = server.client()
+    ids = push(client, 20)
+    wait_answered(client, 20)
+    assert [entry_id for entry_id, _ in forecasts(client)] == ids
+
+
+def test_a_server_that_hangs_does_not_hold_up_a_stop(
+    private_server: Callable[..., Server], make_loop: Callable[..., Loop]
+) -> None:
+    server = private_server("redis")
+    loop = make_loop(server.url).start()
+    push(server.client(), 5)
+    wait_answered(server.client(), 5)
+    server.pause()
+    begun = time.monotonic()
+    loop.stop()
+    assert time.monotonic() - begun < 5
+    server.resume()
+
+
+def test_a_script_that_blocks_the_server_is_outwaited(redis_server: Server, make_loop: Callable[..., Loop]) -> None:
+    client = redis_server.client()
+    loop = make_loop(redis_server.url).start()
+    push(client, 5)
+    wait_answered(client, 5)
+    client.config_set("busy-reply-threshold", "10")
+    killer = redis_server.client()
+    with ThreadPoolExecutor(1) as pool:
+        endless = pool.submit(client.eval, "while true do end", 0)
+        wait_until(lambda: "BUSY" in loop.detail("redis"))
+        killer.script_kill()
+        assert isinstance(endless.exception(10), redis.ResponseError)
+    push(killer, 5)
+    wait_answered(killer, 10)
+    assert_exactly_once(killer)
+
+
+def test_what_the_access_rules_forbid_stops_the_partition_and_says_why(
+    redis_server: Server, make_loop: Callable[..., Loop]
+) -> None:
+    client = redis_server.client()
+    client.acl_setuser("weak", enabled=True, passwords=["+pw"], categories=["+@all"], keys=["*"])
+    loop = make_loop(redis_server.url.replace("//", "//weak:pw@")).start()
+    push(client, 5)
+    wait_answered(client, 5)
+    client.execute_command("ACL", "SETUSER", "weak", "-xadd")
+    ids = push(client, 5)
+    wait_until(lambda: "NOPERM" in loop.detail("partition"))
+    assert len(forecasts(client)) == 5
+    assert position(client)[0] < ids[0]
 
 
 def test_start_at_the_latest_leaves_history_alone(

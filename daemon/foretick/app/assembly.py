@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from foretick.app.answers import Limits
 from foretick.app.commits import Committer
 from foretick.app.partition import Partition
 from foretick.app.patience import LONGEST_WAIT_SECONDS, Patience
-from foretick.app.pipeline import Limits
 from foretick.app.recipes import recipe_of
 from foretick.core.engine import Engine
 from foretick.errors import UsageError
@@ -18,8 +18,8 @@ from foretick.ports.streams import Exchange
 from foretick.ports.wire import FieldNames, lease_key, partition_of
 
 if TYPE_CHECKING:
+    from foretick.app.answers import ForecastEngine
     from foretick.app.patience import StopSignal
-    from foretick.app.pipeline import ForecastEngine
     from foretick.app.settings import Settings
     from foretick.ports.endpoints import Health
     from foretick.ports.telemetry import Telemetry
@@ -47,11 +47,10 @@ def make_partition(
     committer = Committer(Exchange(connection, lease), patience, telemetry)
 
     def make_engine() -> ForecastEngine:
-        engine = Engine(recipe_of(settings))
-        telemetry.watch_scores(engine.scores, partition.decode(errors="backslashreplace"))
-        return engine
+        return Engine(recipe_of(settings))
 
     return connection, Partition(
+        partition.decode(errors="backslashreplace"),
         committer,
         [keys],
         make_engine,
@@ -83,7 +82,4 @@ def limits_of(settings: Settings, block_seconds: float) -> Limits:
 def _only_stream(settings: Settings) -> bytes:
     if len(settings.streams) != 1:
         raise UsageError(f"streams: one stream for now, not {len(settings.streams)}: {', '.join(settings.streams)}")
-    stream = settings.streams[0]
-    if stream.startswith(settings.prefix + ":"):
-        raise UsageError(f"streams: {stream} begins with the prefix {settings.prefix}: such keys are never input")
-    return stream.encode()
+    return settings.streams[0].encode()

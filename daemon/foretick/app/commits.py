@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from foretick.errors import CommandFailed, ConnectionLost, PartitionStopped, ServerRefused
-from foretick.ports.positions import aside_name, holds_publication, later, tops_of
+from foretick.ports.positions import aside_name, committed_position, holds_publication, later, tops_of
 from foretick.ports.streams import Commit, Outcome
 
 if TYPE_CHECKING:
@@ -30,9 +30,19 @@ if TYPE_CHECKING:
     from foretick.ports.streams import Exchange, Failure
     from foretick.ports.telemetry import Telemetry
 
-MENDS_MAX = 20  # of one commit; each follows a wait, so somebody works against us for many seconds
+REPAIRS_AT_ONCE = 5  # of one commit without a wait: one accident takes one or two
+REPAIRS_MAX = 100  # of one commit, most of them after a wait of up to a second: somebody works against us
 
 log = structlog.get_logger()
+
+
+class StartOver(Exception):  # no error: what the engine has seen is not what Redis remembers
+    """The partition has to be recovered again, from what Redis holds now."""
+
+    def __init__(self, reason: str, stream: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.stream = stream
 
 
 class Committer:
@@ -61,18 +71,20 @@ class Committer:
         Raises:
             LeaseLost: another process owns the partition; nothing more was written.
             PartitionStopped: Redis answered what cannot be put right.
+            StartOver: the server came back without a part of what we had committed.
             StopRequested: a stop came while waiting; the ticks stand to be read again.
         """
-        mends = 0
+        repairs = 0
         while outcome is None or not outcome.is_committed:
             try:
                 if outcome is None:
                     commit.in_doubt = True
-                elif outcome.failures:
-                    mends += 1
-                    commit = self._mend(commit, outcome.failures, mends)
                 elif outcome.refused:
                     self._outwait(outcome.refused)
+                else:
+                    repairs += not self._must_wait(outcome.failures)
+                    self._pace(repairs, outcome)
+                    commit = self._mend(commit, outcome.failures) if outcome.failures else commit
                 outcome = self._send_again(commit)
             except (ConnectionLost, ServerRefused) as error:
                 self.reconnect(error)
@@ -96,6 +108,25 @@ class Committer:
                 self.patience.over()
                 return
 
+    def renew(self) -> None:
+        """Keep the lease, outside a turn; the fence does not stand afterwards."""
+        self._lease.raise_fence(self._connection)
+        self.exchange.commit_alone(Commit())
+
+    def check_positions(self, commit: Commit) -> None:
+        """After a reconnect: see that Redis still knows how far we were.
+
+        Raises:
+            StartOver: it came back from an older copy of its memory, so ticks that we answered stand unanswered.
+        """
+        for stream, before in commit.before.items():
+            found = committed_position(self._connection, stream)
+            if found is not None and later(before, found):
+                self._telemetry.count_position_regression()
+                name = stream.decode(errors="backslashreplace")
+                log.error("position_regressed", stream=name, ours=before, found=found)
+                raise StartOver("Redis came back with an older position", name)
+
     def set_aside(self, keys: list[bytes], reason: str) -> None:
         """Rename streams of ours in which somebody else wrote, so that ours can begin anew.
 
@@ -112,6 +143,8 @@ class Committer:
 
     def _send_again(self, commit: Commit) -> Outcome:
         self._lease.raise_fence(self._connection)
+        if commit.in_doubt:
+            self.check_positions(commit)
         keys = self._unanswered(commit) if commit.in_doubt else list(commit.floors)
         if commit.in_doubt and commit.publications and not keys:
             return Outcome()
@@ -133,14 +166,30 @@ class Committer:
         if not isinstance(refusal, ServerRefused):
             raise PartitionStopped(f"Redis refuses the commit: {refusal}") from refusal
         self.patience.bear("redis", "redis_refuses", f"{refusal.word}: {refusal}")
-        self._lease.raise_fence(self._connection)
-        self.exchange.commit_alone(Commit())
+        self.renew()
 
-    def _mend(self, commit: Commit, failures: tuple[Failure, ...], mends: int) -> Commit:
+    def _must_wait(self, failures: tuple[Failure, ...]) -> bool:
+        """Wait a little, if only waiting can help."""
+        for command, error in ((failure.command, failure.error) for failure in failures):
+            if isinstance(error, ServerRefused):
+                self.patience.bear("redis", "redis_refuses", f"{error.word}: {error}")
+                return True
+            if command[0] == b"XGROUP" and error.word == "WRONGTYPE":
+                self.patience.bear("input", "input_unusable", str(error))
+                return True
+        return False
+
+    def _pace(self, repairs: int, outcome: Outcome) -> None:
+        """Slow down against somebody who keeps undoing what we put right, and give up in the end."""
+        if repairs > REPAIRS_MAX:
+            cause = outcome.failures[0].error if outcome.failures else "our keys are changed again and again"
+            raise PartitionStopped(f"{REPAIRS_MAX} repairs did not help: {cause}")
+        if repairs > REPAIRS_AT_ONCE:
+            self.patience.bear("redis", "commit_contended", "somebody keeps changing our keys")
+
+    def _mend(self, commit: Commit, failures: tuple[Failure, ...]) -> Commit:
         """The commit that does what failed, after what kept it from succeeding is out of the way."""
-        if mends > MENDS_MAX:
-            raise PartitionStopped(f"{MENDS_MAX} repairs did not help: {failures[0].error}")
-        mended = Commit(in_doubt=False)
+        mended = Commit(before=commit.before)
         aside: list[bytes] = []
         for failure in failures:
             command = self._replacement(commit, failure)
@@ -163,7 +212,6 @@ class Committer:
         command, error = failure.command, failure.error
         name, word = command[0], error.word
         if isinstance(error, ServerRefused):
-            self.patience.bear("redis", "redis_refuses", f"{word}: {error}")
             return command
         if name == b"XTRIM":
             return None  # trimmed next turn; a wrong type shows in the XADD
@@ -180,7 +228,6 @@ class Committer:
     def _replace_group(self, command: Command, error: CommandFailed) -> Command:
         _, verb, stream, group, position, *_, entries_read = command
         if error.word == "WRONGTYPE":
-            self.patience.bear("input", "input_unusable", f"{error}")
             return command
         if verb == b"SETID" and (error.word == "NOGROUP" or "requires the key to exist" in str(error)):
             log.warning("group_destroyed", stream=stream, position=position)

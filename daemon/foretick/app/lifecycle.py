@@ -26,7 +26,7 @@ from foretick.ports.endpoints import Health, HttpServer
 from foretick.ports.telemetry import Telemetry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import FrameType
 
     from foretick.app.settings import Settings
@@ -45,15 +45,18 @@ def run(settings: Settings) -> int:
         ForetickError: what keeps the daemon from starting; carries the exit status.
     """
     stop = StopSignal()
-    telemetry = Telemetry()
+    telemetry = Telemetry(embedded=settings.embedded)
     health = Health()
     try:
         with contextlib.ExitStack() as stack:
             stack.enter_context(_signals(stop))
-            url = settings.redis.url or ""
+            url, metrics = settings.redis.url or "", telemetry.exposition
             if settings.embedded:
-                url = stack.enter_context(EmbeddedServer(settings.state_dir / "embedded")).url
-            _serve(settings, url, stop, telemetry, health)
+                embedded = stack.enter_context(EmbeddedServer(settings.state_dir / "embedded"))
+                url, metrics = embedded.url, _with_embedded(telemetry, embedded)
+                log.info("embedded_server_started", url=url, folder=str(embedded.folder))
+            http = HttpServer(settings.http.host, settings.http.port, metrics, health)
+            _serve(settings, url, stop, telemetry=telemetry, health=health, http=http)
     except StopRequested:
         pass
     except ForetickError:
@@ -67,21 +70,32 @@ def run(settings: Settings) -> int:
     return EXIT_CLEAN
 
 
-def _serve(settings: Settings, url: str, stop: StopSignal, telemetry: Telemetry, health: Health) -> None:
+def _with_embedded(telemetry: Telemetry, embedded: EmbeddedServer) -> Callable[[], bytes]:
+    """The metrics page of a daemon with a server of its own: whether that runs is asked at each scrape."""
+
+    def exposition() -> bytes:
+        telemetry.set_embedded_up(up=embedded.alive())
+        return telemetry.exposition()
+
+    return exposition
+
+
+def _serve(
+    settings: Settings, url: str, stop: StopSignal, *, telemetry: Telemetry, health: Health, http: HttpServer
+) -> None:
     """Connect, open the HTTP port, forecast; close everything in the opposite order."""
     torch.set_num_threads(1)
     connection, partition = make_partition(settings, url, stop, telemetry, health)
     for condition in ("redis", "lease", "state"):
         health.set(condition, ok=False, detail="starting")
-    server = HttpServer(settings.http.host, settings.http.port, telemetry.exposition, health)
-    server.start()
+    http.start()
     try:
-        log.info("starting", streams=list(settings.streams), http=f"http://{settings.http.host}:{server.port}")
+        log.info("starting", streams=list(settings.streams), http=f"http://{settings.http.host}:{http.port}")
         connect(connection, settings.redis.connect_deadline, stop, health)
         with _collector_by_hand():
             partition.run()
     finally:
-        server.stop()
+        http.stop()
 
 
 def connect(connection: RedisConnection, deadline_seconds: float, stop: StopSignal, health: Health) -> None:

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from foretick.app.answers import StreamState
+from foretick.app.commits import StartOver
 from foretick.app.patience import StopRequested
-from foretick.app.pipeline import InputRecreated, Pipeline, StreamState
+from foretick.app.pipeline import Pipeline
 from foretick.app.recovery import Recovery
 from foretick.errors import (
     CommandFailed,
@@ -19,13 +21,14 @@ from foretick.errors import (
     ServerRefused,
     UsageError,
 )
+from foretick.ports.streams import Commit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Literal
 
+    from foretick.app.answers import ForecastEngine, Limits
     from foretick.app.commits import Committer
-    from foretick.app.pipeline import ForecastEngine, Limits
     from foretick.ports.endpoints import Health
     from foretick.ports.positions import StreamKeys
     from foretick.ports.telemetry import Telemetry
@@ -38,6 +41,7 @@ class Partition:
     """Owns, forecasts and gives up one partition.
 
     Args:
+        name: the tag of its streams, or `default`.
         committer: exchange, lease and the ways out of trouble.
         streams: the keys of its streams.
         make_engine: a fresh engine, for each time that the partition is taken.
@@ -50,6 +54,7 @@ class Partition:
 
     def __init__(
         self,
+        name: str,
         committer: Committer,
         streams: Sequence[StreamKeys],
         make_engine: Callable[[], ForecastEngine],
@@ -60,6 +65,7 @@ class Partition:
         telemetry: Telemetry,
         health: Health,
     ) -> None:
+        self.name = name
         self._committer = committer
         self._patience = committer.patience
         self._lease = committer.exchange.lease
@@ -81,8 +87,9 @@ class Partition:
                 break
             except LeaseLost as loss:
                 self._lose(loss)
-            except InputRecreated as change:
-                log.warning("starting_over", stream=str(change))
+            except StartOver as change:
+                self._health.set("state", False, change.reason)
+                log.warning("starting_over", stream=change.stream, reason=change.reason)
             except CommandFailed as error:
                 if error.word == "CROSSSLOT":
                     raise UsageError(
@@ -130,13 +137,17 @@ class Partition:
             try:
                 states = [self._recover_stream(keys, engine) for keys in self._streams]
                 self._lease.raise_fence(self._connection)
+                before = {state.keys.stream: state.position for state in states}
+                self._committer.check_positions(Commit(before=before))
             except (ConnectionLost, ServerRefused) as error:
                 self._committer.reconnect(error)
             except CommandFailed as error:
                 if error.word != "WRONGTYPE":
                     raise PartitionStopped(str(error)) from error
                 self._patience.bear("input", "input_unusable", str(error))
+                self._keep_lease()
             else:
+                self._telemetry.watch_scores(engine.scores, self.name)
                 return self._make_pipeline(engine, states)
 
     def _recover_stream(self, keys: StreamKeys, engine: ForecastEngine) -> StreamState:
@@ -165,11 +176,24 @@ class Partition:
             clock_offset_seconds=self._lease.clock_offset_seconds,
         )
 
+    def _keep_lease(self) -> None:
+        try:
+            self._committer.renew()
+        except (ConnectionLost, ServerRefused) as error:
+            self._committer.reconnect(error)
+
+    def _forget(self) -> None:
+        """Tell nobody any more how a partition fares that is not ours."""
+        self._telemetry.set_leases_held(0)
+        self._telemetry.forget_scores(self.name)
+        for keys in self._streams:
+            self._telemetry.forget_lag(keys.stream)
+
     def _lose(self, loss: LeaseLost) -> None:
         """Become a candidate; the engine that saw ticks we could not answer is dropped with the pipeline."""
         self._lease.forget()
         self._telemetry.count_lease_lost()
-        self._telemetry.set_leases_held(0)
+        self._forget()
         self._health.set("lease", False, str(loss))
         self._health.set("state", False, "not the owner")
         log.warning("lease_lost", reason=str(loss))
@@ -178,7 +202,7 @@ class Partition:
         """Keep the process up, so that `/readyz` can say what an operator has to decide."""
         log.error("partition_stopped", reason=str(reason))
         self._health.set("partition", False, str(reason))
-        self._telemetry.set_leases_held(0)
+        self._forget()
         self._connection.close()
         while not self._patience.stop.wait(1.0):
             self._health.beat(10.0)
@@ -191,5 +215,5 @@ class Partition:
                 log.info("lease_released", lease=self._lease.key, seconds=round(time.monotonic() - begun, 3))
         except ForetickError as error:
             log.warning("lease_left_to_expire", reason=str(error))
-        self._telemetry.set_leases_held(0)
+        self._forget()
         self._connection.close()

@@ -4,108 +4,30 @@ from __future__ import annotations
 
 import gc
 import time
-from collections import Counter
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from foretick.core.records import Verdict
+from foretick.app.answers import Pending, answer
+from foretick.app.commits import StartOver
 from foretick.errors import ConnectionLost, ForetickError, ServerRefused
-from foretick.ports import wire
 from foretick.ports.positions import later, set_position, stream_info
 from foretick.ports.streams import Commit, id_order, read_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from numpy.typing import NDArray
-
+    from foretick.app.answers import ForecastEngine, Limits, StreamState
     from foretick.app.commits import Committer
-    from foretick.core.records import Forecasts, Ticks
     from foretick.ports.endpoints import Health
-    from foretick.ports.positions import StreamKeys
-    from foretick.ports.streams import Batch, Entry, Outcome
+    from foretick.ports.streams import Batch, Outcome
     from foretick.ports.telemetry import Telemetry
+    from foretick.ports.wire import FieldNames
 
 SURVEY_EVERY_SECONDS = 1.0  # lag and re-created inputs are seen this soon; costs one round trip
 COLLECT_IDLE_SECONDS = 5.0  # an idle turn has time for the garbage collector, but not each of them
 COLLECT_BUSY_TURNS = 5000  # under constant load: seconds between two collections of a few milliseconds
 LEAST_ALLOWANCE_SECONDS = 10.0  # a turn that takes longer than its BLOCK and this is stuck
-
-
-class InputRecreated(Exception):  # no error: the input's ids began anew, and so does the partition
-    """The input holds entries, but has never given out the id that we committed: it is another stream by now."""
-
-
-class ForecastEngine(Protocol):
-    """What the loop asks of `core.engine.Engine`; bench and tests bring naive ones."""
-
-    def advance(self, ticks: Ticks) -> Forecasts:
-        """Forecast after each of the ticks."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Bounds of a turn.
-
-    Attributes:
-        count: entries read at most.
-        block_ms: longest wait for new ones.
-        forecasts_maxlen: forecasts kept.
-        dead_maxlen: dead letters kept.
-        latest: whether the hash of last forecasts is written.
-    """
-
-    count: int = 500
-    block_ms: int = 1000
-    forecasts_maxlen: int = 1_000_000
-    dead_maxlen: int = 100_000
-    latest: bool = True
-
-
-@dataclass(slots=True)
-class StreamState:
-    """Where one stream of the partition stands.
-
-    Attributes:
-        keys: all its keys.
-        position: id of the last entry that was answered and committed.
-        entries_read: entries up to there since the stream began.
-        live_since_ms: from when on its entries are live; none while history is being caught up.
-    """
-
-    keys: StreamKeys
-    position: bytes
-    entries_read: int
-    live_since_ms: int | None = None
-
-    @property
-    def name(self) -> str:
-        """The stream's key as text, for logs and metrics."""
-        return self.keys.stream.decode(errors="backslashreplace")
-
-
-@dataclass(slots=True)
-class Advance:
-    """What one stream's position and counters become once the commit is through."""
-
-    state: StreamState
-    position: bytes
-    entries_read: int
-    live_ms: NDArray[np.int64]
-    ticks: int
-    warm: int
-    cold: int
-    dead: Counter[str]
-
-
-@dataclass(slots=True)
-class Pending:
-    """A commit that was not sent yet, and what it means for us."""
-
-    commit: Commit = field(default_factory=Commit)
-    advances: list[Advance] = field(default_factory=list)
 
 
 class Pipeline:
@@ -128,7 +50,7 @@ class Pipeline:
         engine: ForecastEngine,
         streams: Sequence[StreamState],
         *,
-        fields: wire.FieldNames,
+        fields: FieldNames,
         limits: Limits,
         telemetry: Telemetry,
         health: Health,
@@ -154,7 +76,7 @@ class Pipeline:
         Raises:
             LeaseLost: another process owns the partition; nothing was written since.
             PartitionStopped: the commit cannot be carried out.
-            InputRecreated: the input began anew.
+            StartOver: the input, or our position in it, is not what it was.
             StopRequested: a stop came in the middle of a wait.
         """
         self._health.beat(self._limits.block_ms / 1000 + LEAST_ALLOWANCE_SECONDS)
@@ -164,13 +86,13 @@ class Pipeline:
             return
         if batch.error is not None:
             self._bear(batch.error)
-            self._pending = Pending()
+            self._pending = self._renewal()
         elif batch.entries:
             self._committer.patience.over()
             self._pending = self._advance(batch)
         else:
             self._committer.patience.over()
-            self._pending = Pending()
+            self._pending = self._renewal()
             self._mark_live(self.streams.values())
         self._look_after(idle=not batch.entries)
 
@@ -194,7 +116,7 @@ class Pipeline:
         trouble: ConnectionLost | ServerRefused | None = None
         batch: Batch | None = None
         reads = read_command(
-            {key: self._position_after(state, pending) for key, state in self.streams.items()},
+            {key: pending.position_of(state) if pending else state.position for key, state in self.streams.items()},
             count=self._limits.count,
             block_ms=self._limits.block_ms,
         )
@@ -216,19 +138,13 @@ class Pipeline:
             return None  # EXEC ended the WATCH, so the batch must not be used
         if trouble is not None or batch is None:
             self._committer.reconnect(trouble or ConnectionLost("no reply"))
+            self._committer.check_positions(self._renewal().commit)
             return None
         if not batch.held:
             self._exchange.lease.raise_fence(self._exchange.connection)
         if batch.entries:
             self._telemetry.observe_turn("read", time.perf_counter() - begun)
         return batch
-
-    @staticmethod
-    def _position_after(state: StreamState, pending: Pending | None) -> bytes:
-        for advance in pending.advances if pending else ():
-            if advance.state is state:
-                return advance.position
-        return state.position
 
     def _bear(self, error: Exception) -> None:
         """Wait out a read that Redis refuses; the fence stands and the next turn renews the lease."""
@@ -253,11 +169,22 @@ class Pipeline:
 
     # The pass through the engine.
 
+    def _renewal(self) -> Pending:
+        return Pending(Commit(before={key: state.position for key, state in self.streams.items()}))
+
     def _advance(self, batch: Batch) -> Pending:
-        pending = Pending()
+        pending = self._renewal()
         for stream, entries in batch.entries.items():
             state = self.streams[stream]
-            advance = self._forecast(state, entries, pending.commit)
+            advance = answer(
+                state,
+                entries,
+                self._engine,
+                pending.commit,
+                fields=self._fields,
+                limits=self._limits,
+                telemetry=self._telemetry,
+            )
             if len(entries) < self._limits.count:
                 self._mark_live([state])
             pending.advances.append(advance)
@@ -268,36 +195,6 @@ class Pipeline:
         for state in states:
             if state.live_since_ms is None:
                 state.live_since_ms = int((time.time() + self._clock_offset_seconds) * 1000)
-
-    def _forecast(self, state: StreamState, entries: Sequence[Entry], commit: Commit) -> Advance:
-        """Forecast after each of the entries and add what is to be written to the commit."""
-        clock = time.perf_counter
-        begun = clock()
-        decoded = wire.decode(entries, state.keys.stream, self._fields)
-        read = clock()
-        forecasts = self._engine.advance(decoded.ticks)
-        forecast = clock()
-        published = wire.forecast_fields(decoded, forecasts)
-        dead = sorted([*decoded.dead, *wire.refusals(decoded, forecasts)], key=lambda letter: id_order(letter.id))
-        position = entries[-1][0]
-        entries_read = state.entries_read + len(entries)
-        _add_writes(commit, state, published, dead, self._limits)
-        commit.commands.append(set_position(state.keys.stream, position, entries_read))
-        self._telemetry.observe_turn("decode", read - begun)
-        self._telemetry.observe_turn("engine", forecast - read)
-        self._telemetry.observe_turn("encode", clock() - forecast)
-        warm = int(np.count_nonzero(forecasts.warm & (forecasts.verdict == Verdict.FORECAST)))
-        since = state.live_since_ms
-        return Advance(
-            state,
-            position,
-            entries_read,
-            live_ms=decoded.ticks.ms[decoded.ticks.ms > since] if since is not None else decoded.ticks.ms[:0],
-            ticks=len(entries),
-            warm=warm,
-            cold=len(published) - warm,
-            dead=Counter(letter.reason for letter in dead),
-        )
 
     # Between turns.
 
@@ -322,9 +219,9 @@ class Pipeline:
             return  # a lost connection shows in the next exchange, a wrong type in its XREAD
         if info is None or not info.added:
             return  # deleted: what comes next may still have later ids than ours
-        position = self._position_after(state, self._pending)
+        position = self._pending.position_of(state) if self._pending else state.position
         if later(position, info.top):
-            raise InputRecreated(state.name)
+            raise StartOver("the input is another one than before", state.name)
         if position == info.top:
             self._telemetry.set_lag(state.keys.stream, 0, 0.0)
             self._recount(state, info.added)
@@ -338,27 +235,3 @@ class Pipeline:
         if self._pending is not None and not self._pending.advances and state.entries_read != added:
             state.entries_read = added
             self._pending.commit.commands.append(set_position(state.keys.stream, state.position, added))
-
-
-def _add_writes(
-    commit: Commit,
-    state: StreamState,
-    published: Sequence[wire.Published],
-    dead: Iterable[wire.DeadLetter],
-    limits: Limits,
-) -> None:
-    """Add forecasts, dead letters, last forecasts and trimming to a commit."""
-    keys = state.keys
-    commands = commit.commands
-    letters = [(b"XADD", keys.dead, letter.id, *wire.dead_fields(letter)) for letter in dead]
-    commands += [(b"XADD", keys.forecasts, entry_id, *flat) for entry_id, flat in published]
-    commands += letters
-    if published:
-        commit.floors[keys.forecasts] = state.position
-        if limits.latest:
-            latest = wire.latest_fields(published)
-            commands.append((b"HSET", keys.latest, *[part for pair in latest.items() for part in pair]))
-        commands.append((b"XTRIM", keys.forecasts, b"MAXLEN", b"~", limits.forecasts_maxlen))
-    if letters:
-        commit.floors[keys.dead] = state.position
-        commands.append((b"XTRIM", keys.dead, b"MAXLEN", b"~", limits.dead_maxlen))

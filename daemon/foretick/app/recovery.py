@@ -25,8 +25,8 @@ from foretick.ports.positions import (
 from foretick.ports.streams import HEAD, Commit, id_order, range_command
 
 if TYPE_CHECKING:
+    from foretick.app.answers import ForecastEngine
     from foretick.app.commits import Committer
-    from foretick.app.pipeline import ForecastEngine
     from foretick.ports.endpoints import Health
     from foretick.ports.positions import StreamKeys, Survey
     from foretick.ports.streams import Entry, Exchange
@@ -93,7 +93,7 @@ def _without_witness(found: Survey, start: str) -> bytes:
     info = found.input
     if found.origin is None:  # never read; whatever stands in our streams is not ours
         return HEAD if start == "earliest" or info is None else info.top
-    highest = max((top for top in found.tops.values() if top is not None), key=id_order, default=HEAD)
+    highest = max((found.origin, *filter(None, found.tops.values())), key=id_order)
     if info is None or info.first is None or later(highest, info.top) or later(info.first, highest):
         return highest  # deleted, re-created or trimmed since: where that matters, its top tells
     return found.origin

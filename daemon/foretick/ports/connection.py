@@ -29,7 +29,18 @@ _pack_command: Any = hiredis.pack_command  # its stub knows tuples of one elemen
 READ_BYTES = 1 << 18  # one XREAD of 1000 ticks is about 100 kB: most replies in one recv
 
 REFUSALS = frozenset(  # first words of "up, but not able": waiting may help
-    {"OOM", "READONLY", "LOADING", "MISCONF", "NOREPLICAS", "BUSY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN"}
+    {
+        "OOM",
+        "READONLY",
+        "LOADING",
+        "MISCONF",
+        "NOREPLICAS",
+        "BUSY",
+        "MASTERDOWN",
+        "CLUSTERDOWN",
+        "TRYAGAIN",
+        "UNBLOCKED",
+    }
 )
 DENIALS = frozenset({"NOAUTH", "WRONGPASS"})  # at start a mistake, later a password being changed
 _ABORTED_BECAUSE = "because of: "  # EXECABORT Transaction discarded because of: OOM command not allowed …
@@ -126,6 +137,8 @@ class RedisConnection:
 
     def read(self) -> Reply:
         """The next reply; an error reply is returned as `ServerRefused` or `CommandFailed`, not raised."""
+        if self._socket is None:
+            raise ConnectionLost("the connection is closed")
         gets = self._reader.gets
         try:
             reply = gets()

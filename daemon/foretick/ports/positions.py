@@ -130,6 +130,15 @@ def stream_info(connection: RedisConnection, stream: bytes) -> StreamInfo | None
     return _stream_info(connection.call_all([(b"XINFO", b"STREAM", stream)])[0])
 
 
+def committed_position(connection: RedisConnection, stream: bytes) -> bytes | None:
+    """Where Redis believes us to be; none without a group."""
+    reply = connection.call_all([(b"XINFO", b"GROUPS", stream)])[0]
+    if isinstance(reply, CommandFailed):  # no stream, or no stream any more
+        return None
+    group = _our_group(reply)
+    return group.position if group else None
+
+
 def tops_of(connection: RedisConnection, streams: list[bytes]) -> dict[bytes, bytes | None]:
     """The last id of each of the streams that exist; none for a key that is no stream."""
     replies = connection.call_all([(b"XINFO", b"STREAM", stream) for stream in streams])

@@ -71,11 +71,13 @@ class Commit:
         commands: in order; the lease's renewal is added when it is sent.
         floors: for each stream written to, the id at or below which its top must be for the XADDs to succeed and no
             foreign entry to stand among ours: the committed position.
+        before: position of each stream in which we stand; a server that knows less has lost a part of its memory.
         in_doubt: sent at least once without an answer, so it may have been carried out.
     """
 
     commands: list[Command] = field(default_factory=list)
     floors: dict[bytes, bytes] = field(default_factory=dict)
+    before: dict[bytes, bytes] = field(default_factory=dict)
     in_doubt: bool = False
 
     @property
