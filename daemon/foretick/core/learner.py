@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from foretick.core.recipe import LearnRecipe
     from foretick.core.recorder import Batch
 
+_BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-8  # Adam's own defaults: memory of ~10 and ~1,000 steps
+_WEIGHT_MAX = 1e3  # trained weights stay below 10; a network beyond this has come apart
+_TINY = 1e-30  # a gradient norm below it is zero
+
 
 @dataclass(frozen=True, slots=True)
 class Knowledge:
@@ -52,8 +56,9 @@ class Knowledge:
 
     @property
     def sound(self) -> bool:
-        """Whether every number is finite."""
-        return all(bool(torch.isfinite(part).all()) for part in (self.theta, self.mean, self.square))
+        """Whether every number is finite and no weight absurd; anything else must not reach a forecast."""
+        finite = all(bool(torch.isfinite(part).all()) for part in (self.theta, self.mean, self.square))
+        return finite and float(self.theta.abs().max()) <= _WEIGHT_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,20 +116,19 @@ class Learner:
     def learn(self, job: Job) -> Knowledge:
         """Take one Adam step per batch; a step whose gradient is not finite is left out."""
         before = job.knowledge
-        theta = before.theta.clone().requires_grad_(True)
-        adam = torch.optim.Adam([theta], lr=job.rate, fused=True)
-        moments = {"exp_avg": before.mean.clone(), "exp_avg_sq": before.square.clone()}
-        adam.state[theta] = {"step": torch.tensor(float(before.steps)), **moments}
+        theta, mean, square = before.theta.clone(), before.mean.clone(), before.square.clone()
+        steps = before.steps
         for batch in job.batches:
             if len(batch.length) == 0:
                 continue
-            adam.zero_grad()
-            self._loss(theta, batch).backward()
-            norm = torch.nn.utils.clip_grad_norm_([theta], self._recipe.clip_norm)
-            if math.isfinite(float(norm)):
-                adam.step()
-        state = adam.state[theta]
-        return Knowledge(theta.detach(), state["exp_avg"], state["exp_avg_sq"], int(state["step"]))
+            (gradient,) = torch.autograd.grad(self._loss(theta.requires_grad_(True), batch), theta)
+            theta = theta.detach()
+            norm = float(gradient.norm())
+            if math.isfinite(norm):
+                steps += 1
+                gradient *= min(1.0, self._recipe.clip_norm / max(norm, _TINY))
+                _adam_step(theta, gradient, mean, square, steps, job.rate)
+        return Knowledge(theta, mean, square, steps)
 
     def _loss(self, theta: Tensor, batch: Batch) -> Tensor:
         z = torch.from_numpy(batch.z).clamp(-self._recipe.target_clip, self._recipe.target_clip)
@@ -133,6 +137,17 @@ class Learner:
         error = ((forecast - z).abs() * known).sum(dim=1)
         size = (z.abs() * known).sum(dim=1)
         return (error / (size + self._recipe.loss_floor * known.sum(dim=1))).mean()
+
+
+def _adam_step(theta: Tensor, gradient: Tensor, mean: Tensor, square: Tensor, steps: int, rate: float) -> None:
+    """Adam (Kingma and Ba 2015, algorithm 1), in place on flat vectors.
+
+    Not `torch.optim.Adam`: its first step imports torch's compiler, which takes a second and leaves a cache folder.
+    """
+    mean.mul_(_BETA_1).add_(gradient, alpha=1 - _BETA_1)
+    square.mul_(_BETA_2).addcmul_(gradient, gradient, value=1 - _BETA_2)
+    spread = (square / (1 - _BETA_2**steps)).sqrt_().add_(_EPSILON)
+    theta.addcdiv_(mean, spread, value=-rate / (1 - _BETA_1**steps))
 
 
 def _known(length: NDArray[np.int64], ticks: int) -> Tensor:

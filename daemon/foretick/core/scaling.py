@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from foretick.core.arena import Block
     from foretick.core.recipe import ScalingRecipe
 
-TINY = 1e-300  # a smaller scale is no scale: the series is constant, and 1/s would overflow
+TINY = 1e-270  # a smaller scale is no scale: the series is constant, and 1e30/s would overflow
 
 
 def outcome(d: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -69,7 +70,7 @@ class Tally:
 
     def weigh(self, weight: NDArray[np.float32]) -> None:
         """Take in the (n, K) expert weights of n forecasts."""
-        share = len(weight) / (len(weight) + _WEIGHT_MEMORY)
+        share = -math.expm1(-len(weight) / _WEIGHT_MEMORY)
         self.weight += share * (weight.mean(axis=0) - self.weight)
 
     @property

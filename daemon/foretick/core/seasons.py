@@ -24,16 +24,23 @@ def update_seasons(arena: Arena, rows: NDArray[np.int64], block: Block, recipe: 
     due = (t >= recipe.gaps) & (t & (t - 1) == 0)
     if not due.any():
         return
-    median = np.median(arena.gaps.latest(rows[due]), axis=1)
-    block["season"][due] = _lags(median, arena.window.length, recipe)
+    spacing = _spacing(arena.gaps.latest(rows[due]))
+    block["season"][due] = _lags(spacing, arena.window.length, recipe)
 
 
-def _lags(median: NDArray[np.float64], window: int, recipe: SeasonRecipe) -> NDArray[np.int32]:
+def _spacing(gaps: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(n,) mean of the gaps near the median: a missing tick does not count, and jitter cancels as in a mean."""
+    median = np.median(gaps, axis=1, keepdims=True)
+    near = np.abs(gaps - median) <= median / 2
+    return np.asarray((gaps * near).sum(axis=1) / np.maximum(near.sum(axis=1), 1), np.float64)
+
+
+def _lags(spacing: NDArray[np.float64], window: int, recipe: SeasonRecipe) -> NDArray[np.int32]:
     """(n, 2) whole numbers of ticks per season; 0 where there is none or the window is too short for it."""
     durations = recipe.durations_ms if recipe.durations_ms is not None else (MS_PER_DAY, 7 * MS_PER_DAY)
-    lags = np.zeros((len(median), 2), np.int32)
+    lags = np.zeros((len(spacing), 2), np.int32)
     for k, duration in enumerate(durations[:2]):
-        ratio = duration / np.maximum(median, 1.0)
+        ratio = duration / np.maximum(spacing, 1.0)
         whole = np.rint(ratio)
         fits = (whole >= 2) & (whole + 2 <= window) & (np.abs(ratio - whole) <= recipe.tolerance * whole)
         if recipe.durations_ms is None and k == 1:
