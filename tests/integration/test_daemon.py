@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import socket
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import redis
 
-from servers import free_port, wait_until
+from servers import free_port, server_binary, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    import redis
+    from pathlib import Path
 
     from servers import DaemonProcess, Server
 
@@ -66,10 +67,9 @@ def test_a_second_signal_forces(
     daemon = start_daemon(server.url)
     server.pause()  # nothing answers, so the first signal has to wait
     try:
-        daemon.signal(signal.SIGTERM)
-        time.sleep(0.2)  # two signals sent at once are one signal to the kernel
-        daemon.signal(signal.SIGTERM)
-        assert daemon.wait(2) == 130
+        # Two signals sent at once are one to the kernel, so they are sent until it has counted to two.
+        wait_until(lambda: daemon.signal(signal.SIGTERM) or daemon.returncode is not None)
+        assert daemon.returncode == 130
     finally:
         server.resume()
 
@@ -130,6 +130,30 @@ def test_a_unix_socket_will_do(
     push(server.client(), 3)
     wait_for_answers(server.client(), 3)
     assert daemon.terminate() == 0
+
+
+def test_a_server_of_its_own_ends_with_the_daemon_and_keeps_its_stream(
+    start_daemon: Callable[..., DaemonProcess], tmp_path: Path
+) -> None:
+    server_binary("valkey")
+    daemon = start_daemon(None, "--embedded", state_dir=tmp_path)
+    assert "foretick_embedded_server_up 1.0" in daemon.get("/metrics")[1]
+    with redis.Redis(port=embedded_port(daemon)) as client:
+        push(client, 10)
+        wait_for_answers(client, 10)
+        before = answers(client)
+    assert daemon.terminate() == 0
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", embedded_port(daemon)))
+    daemon.start()
+    with redis.Redis(port=embedded_port(daemon)) as client:
+        assert answers(client) == before
+    assert daemon.terminate() == 0
+
+
+def embedded_port(daemon: DaemonProcess) -> int:
+    """The port that it printed at its last start."""
+    return int(re.findall(r"redis://127\.0\.0\.1:(\d+)", daemon.output())[-1])
 
 
 def test_a_taken_http_port_is_a_usage_error(redis_server: Server, start_daemon: Callable[..., DaemonProcess]) -> None:
