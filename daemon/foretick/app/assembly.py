@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 from foretick.app.answers import Limits
 from foretick.app.commits import Committer
+from foretick.app.learning import ObservedTrainer
 from foretick.app.partition import Partition
 from foretick.app.patience import LONGEST_WAIT_SECONDS, Patience
 from foretick.app.recipes import recipe_of
 from foretick.core.engine import Engine
+from foretick.core.learner import InlineTrainer
 from foretick.errors import UsageError
 from foretick.ports.connection import RedisConnection
 from foretick.ports.leases import Lease, owner_id
@@ -47,7 +49,9 @@ def make_partition(
     committer = Committer(Exchange(connection, lease), patience, telemetry)
 
     def make_engine() -> ForecastEngine:
-        return Engine(recipe_of(settings))
+        recipe = recipe_of(settings)
+        trainer = InlineTrainer(Engine.shape_of(recipe), recipe.learn)
+        return Engine(recipe, ObservedTrainer(trainer, telemetry))
 
     return connection, Partition(
         partition.decode(errors="backslashreplace"),

@@ -88,7 +88,8 @@ class LearnSettings(Group):
 class ModelSettings(Group):
     """The network. A change is a new model: it learns from the start of the stream again."""
 
-    hidden: Annotated[Count, Field(ge=1, le=1024), Hint("a width from 1 to 1024, such as 64")] = 64
+    # A multiple of 8: element-wise functions then never meet a ragged tail, which torch rounds otherwise.
+    hidden: Annotated[Count, Field(ge=8, le=1024, multiple_of=8), Hint("a multiple of 8 up to 1024, such as 64")] = 64
     seed: Annotated[Count, Field(ge=0, lt=2**63), Hint("a whole number from 0 to 2^63 - 1")] = 0
 
 

@@ -68,7 +68,7 @@ class Engine:
     def __init__(self, recipe: Recipe | None = None, trainer: Trainer | None = None, group: str = "default") -> None:
         self.recipe = recipe or Recipe()
         self.group = group
-        self.shape = Shape(inputs=WIDTH, hidden=self.recipe.hidden)
+        self.shape = self.shape_of(self.recipe)
         self.poisoned = 0  # rows whose state was reset, and jobs that were thrown away, because they were not finite
         self._trainer = trainer or InlineTrainer(self.shape, self.recipe.learn)
         self._arena = Arena(self.recipe, len(experts.EXPERTS))
@@ -79,6 +79,11 @@ class Engine:
         self._job: Job | None = None
         self._knowledge = Knowledge.fresh(init_weights(self.shape, self.recipe.seed))
         self._stepper = Stepper(self.shape, self._knowledge.theta)
+
+    @staticmethod
+    def shape_of(recipe: Recipe) -> Shape:
+        """Sizes of the network, which a trainer has to share."""
+        return Shape(inputs=WIDTH, hidden=recipe.hidden)
 
     @property
     def series_count(self) -> int:
