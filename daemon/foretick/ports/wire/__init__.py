@@ -1,6 +1,6 @@
 """The wire contract: key names, entries to ticks, forecasts and dead letters to fields; nothing here talks to Redis."""
 
-from foretick.ports.wire.columns import DeadLetter, Decoded, Entry, decode, refusals, take
+from foretick.ports.wire.columns import DeadLetter, Decoded, Entry, decode, keyed, refusals, take
 from foretick.ports.wire.entry import FieldNames, Reason
 from foretick.ports.wire.keys import (
     DEFAULT_PARTITION,
@@ -8,8 +8,11 @@ from foretick.ports.wire.keys import (
     forecasts_key,
     latest_key,
     lease_key,
+    members_key,
     origin_key,
     partition_of,
+    series_key,
+    split_series_key,
     tag_of,
 )
 from foretick.ports.wire.publish import Published, dead_fields, forecast_fields, latest_fields
@@ -27,12 +30,16 @@ __all__ = [
     "decode",
     "forecast_fields",
     "forecasts_key",
+    "keyed",
     "latest_fields",
     "latest_key",
     "lease_key",
+    "members_key",
     "origin_key",
     "partition_of",
     "refusals",
+    "series_key",
+    "split_series_key",
     "tag_of",
     "take",
 ]

@@ -35,6 +35,7 @@ from foretick.ports.wire.entry import (
     read_entry,
     series_fault,
 )
+from foretick.ports.wire.keys import series_key
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -56,27 +57,31 @@ class DeadLetter:
         reason: metric label and `reason` field.
         detail: what is wrong, for a person.
         fields: the raw entry, fields and values in turn.
+        stream: key of the stream that holds the entry.
     """
 
     id: bytes
     reason: str
     detail: str
     fields: Row
+    stream: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """What a read of one stream holds; ticks and dead letters together are the entries, each in entry-id order.
+    """What a read holds; ticks and dead letters together are the entries, each in the order of the entries.
 
     Attributes:
-        ticks: the well-formed ticks, as columns.
+        ticks: the well-formed ticks, as columns; their series by the ids that producers gave.
         ids: (n,) their entry ids.
+        streams: (n,) keys of the streams they stand in.
         rows: (n,) their raw fields, for those that the engine refuses.
         dead: the entries that are no ticks.
     """
 
     ticks: Ticks
     ids: list[bytes]
+    streams: list[bytes]
     rows: list[Row]
     dead: list[DeadLetter]
 
@@ -92,29 +97,42 @@ class _Columns:
     sound: NDArray[np.bool_]
 
 
-def decode(entries: Sequence[Entry], stream: bytes, fields: FieldNames = FieldNames()) -> Decoded:  # noqa: B008  frozen
-    """Read a batch of one stream's entries, given in entry-id order.
+def decode(
+    entries: Sequence[Entry],
+    stream: bytes | Sequence[bytes],
+    fields: FieldNames = FieldNames(),  # noqa: B008  frozen
+) -> Decoded:
+    """Read a batch of entries.
 
     Args:
-        entries: raw entries as XREAD gives them.
-        stream: the stream's key; the series of entries that name none.
+        entries: raw entries as XREAD gives them, in entry-id order.
+        stream: the key of their stream, or (n,) the key of each one's; the series of entries that name none.
         fields: names of the fields to read.
     """
-    present = [entry for entry in entries if entry[1] is not None]
+    streams = [stream] * len(entries) if isinstance(stream, bytes) else stream
+    present = [(*entry, key) for entry, key in zip(entries, streams, strict=True) if entry[1] is not None]
     if not present:
-        return Decoded(_no_ticks(), [], [], [])
-    ids, rows = zip(*present, strict=True)
+        return Decoded(_no_ticks(), [], [], [], [])
+    ids, rows, keys = zip(*present, strict=True)
     # Text mode reads 64-bit numbers exactly, four times faster than int() per id.
     parts = np.fromstring(b" ".join(ids).replace(b"-", b" "), dtype=np.uint64, sep=" ")
     ms = np.minimum(parts[::2], ID_MAX_MS + 1).astype(np.int64)
-    columns = _read_batch(rows, ms, stream, fields)
-    faults = _settle(columns, rows, ms, stream, fields)
+    columns = _read_batch(rows, ms, keys, fields)
+    faults = _settle(columns, rows, ms, keys, fields)
     ticks = Ticks(columns.series, ms, columns.ts, columns.stamped, columns.y)
     if not faults:
-        return Decoded(ticks, list(ids), list(rows), [])
-    dead = [DeadLetter(ids[i], fault.reason, fault.detail, rows[i]) for i, fault in faults.items()]
+        return Decoded(ticks, list(ids), list(keys), list(rows), [])
+    dead = [DeadLetter(ids[i], fault.reason, fault.detail, rows[i], keys[i]) for i, fault in faults.items()]
     keep = np.flatnonzero(columns.sound)
-    return Decoded(take(ticks, keep), [ids[i] for i in keep.tolist()], [rows[i] for i in keep.tolist()], dead)
+    at = keep.tolist()
+    return Decoded(take(ticks, keep), [ids[i] for i in at], [keys[i] for i in at], [rows[i] for i in at], dead)
+
+
+def keyed(decoded: Decoded) -> Ticks:
+    """The ticks as the engine takes them: a series is the pair of stream and series id."""
+    ticks = decoded.ticks
+    names = [series_key(*pair) for pair in zip(decoded.streams, ticks.series, strict=True)]
+    return Ticks(names, ticks.ms, ticks.ts, ticks.stamped, ticks.y)
 
 
 def take(ticks: Ticks, positions: NDArray[np.int64]) -> Ticks:
@@ -126,7 +144,7 @@ def take(ticks: Ticks, positions: NDArray[np.int64]) -> Ticks:
 def refusals(decoded: Decoded, forecasts: Forecasts) -> list[DeadLetter]:
     """Dead letters of the ticks that the engine refused (late, duplicate, too many series)."""
     return [
-        DeadLetter(decoded.ids[i], verdict.reason, _REFUSALS[verdict], decoded.rows[i])
+        DeadLetter(decoded.ids[i], verdict.reason, _REFUSALS[verdict], decoded.rows[i], decoded.streams[i])
         for i in np.flatnonzero(forecasts.verdict).tolist()
         for verdict in (Verdict(int(forecasts.verdict[i])),)
     ]
@@ -139,11 +157,11 @@ _REFUSALS = {
 }
 
 
-def _read_batch(rows: Sequence[Row], ms: NDArray[np.int64], stream: bytes, fields: FieldNames) -> _Columns:
+def _read_batch(rows: Sequence[Row], ms: NDArray[np.int64], streams: Sequence[bytes], fields: FieldNames) -> _Columns:
     """Read layout by layout what can be read at once."""
     n = len(rows)
     if n >= FAST_MIN_ENTRIES and (cells := _transposed(rows)) is not None:
-        return _read_columns(cells, ms, stream, fields)
+        return _read_columns(cells, ms, streams, fields)
     columns = _Columns([b""] * n, np.zeros(n, np.int64), np.zeros(n, np.bool_), np.zeros(n), np.zeros(n, np.bool_))
     if n < FAST_MIN_ENTRIES:
         return columns
@@ -154,7 +172,8 @@ def _read_batch(rows: Sequence[Row], ms: NDArray[np.int64], stream: bytes, field
         if len(positions) < FAST_MIN_ENTRIES:
             continue
         at = np.array(positions)
-        part = _read_columns(list(zip(*(rows[i] for i in positions), strict=True)), ms[at], stream, fields)
+        cells = list(zip(*(rows[i] for i in positions), strict=True))
+        part = _read_columns(cells, ms[at], [streams[i] for i in positions], fields)
         for i, name in zip(positions, part.series, strict=True):
             columns.series[i] = name
         columns.ts[at], columns.stamped[at], columns.y[at], columns.sound[at] = (
@@ -174,13 +193,15 @@ def _transposed(rows: Sequence[Row]) -> list[tuple[bytes, ...]] | None:
     return cells if all(names.count(names[0]) == len(names) for names in cells[::2]) else None
 
 
-def _read_columns(cells: list[tuple[bytes, ...]], ms: NDArray[np.int64], stream: bytes, fields: FieldNames) -> _Columns:
+def _read_columns(
+    cells: list[tuple[bytes, ...]], ms: NDArray[np.int64], streams: Sequence[bytes], fields: FieldNames
+) -> _Columns:
     """Read entries of one layout at once; what is odd in any way is left unsound, for `read_entry` to judge."""
     n = len(ms)
     under: dict[bytes, tuple[bytes, ...]] = {}
     for names, texts in zip(cells[::2], cells[1::2], strict=True):
         under.setdefault(names[0], texts)
-    columns = _Columns([stream] * n, ms.copy(), np.zeros(n, np.bool_), np.zeros(n), np.zeros(n, np.bool_))
+    columns = _Columns(list(streams), ms.copy(), np.zeros(n, np.bool_), np.zeros(n), np.zeros(n, np.bool_))
     values = under.get(fields.value.encode())
     if values is None:
         return columns
@@ -240,14 +261,14 @@ def _faulty_series(names: set[bytes]) -> set[bytes]:
 
 
 def _settle(
-    columns: _Columns, rows: Sequence[Row], ms: NDArray[np.int64], stream: bytes, fields: FieldNames
+    columns: _Columns, rows: Sequence[Row], ms: NDArray[np.int64], streams: Sequence[bytes], fields: FieldNames
 ) -> _Faults:
     """Read one by one what could not be read at once; what cannot be read at all stays unsound."""
     faults: _Faults = {}
     for i in np.flatnonzero(~columns.sound).tolist():
         try:
             columns.series[i], columns.ts[i], columns.stamped[i], columns.y[i] = read_entry(
-                rows[i], int(ms[i]), stream, fields
+                rows[i], int(ms[i]), streams[i], fields
             )
             columns.sound[i] = True
         except UnusableError as fault:

@@ -22,6 +22,20 @@ def partition_of(stream: bytes) -> bytes:
     return tag_of(stream) or DEFAULT_PARTITION
 
 
+def series_key(stream: bytes, series: bytes) -> bytes:
+    """What the engine knows a series by: the pair of stream and series id, whatever other streams there are.
+
+    A series id holds no control character, so the last zero byte always parts the two.
+    """
+    return b"%b\0%b" % (stream, series)
+
+
+def split_series_key(key: bytes) -> tuple[bytes, bytes]:
+    """Stream and series id of what `series_key` made."""
+    stream, _, series = key.rpartition(b"\0")
+    return stream, series
+
+
 def forecasts_key(prefix: bytes, stream: bytes) -> bytes:
     """The stream that takes the forecasts of `stream`, under the entry ids of their ticks."""
     return _stream_key(prefix, stream, b"forecasts")
@@ -45,6 +59,11 @@ def lease_key(prefix: bytes, partition: bytes) -> bytes:
 def origin_key(prefix: bytes, partition: bytes) -> bytes:
     """The positions at which a partition's streams were first read: where a replay without a checkpoint begins."""
     return _partition_key(prefix, partition, b"checkpoint:origin")
+
+
+def members_key(prefix: bytes) -> bytes:
+    """The daemons that share the partitions, by the time at which each of them ceases to count."""
+    return b"%b:members" % prefix
 
 
 def _stream_key(prefix: bytes, stream: bytes, what: bytes) -> bytes:
