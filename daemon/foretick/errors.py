@@ -7,6 +7,8 @@
     ├── ConnectionLost        turn is repeated: reconnect with jitter, then the same commit again
     ├── ServerRefused         turn is repeated: the server is up but not able (OOM, READONLY, LOADING, MISCONF …)
     ├── LeaseLost             state is dropped: another process owns the partition; become a candidate
+    ├── CheckpointFailed      turn goes on: no checkpoint was written, the one before stands, another try follows
+    ├── CheckpointUnsound     recovery goes on: this generation is not used but the one before, or the stream itself
     ├── PartitionStopped      partition stops without advancing: only an operator can decide; `/readyz` says why
     └── CommandFailed         a reply that none of the above explains; inside a commit it stops the partition
 
@@ -68,6 +70,14 @@ class ServerRefused(ForetickError):
 
 class LeaseLost(ForetickError):
     """Another process holds the partition's lease."""
+
+
+class CheckpointFailed(ForetickError):
+    """A checkpoint could not be written; what was written before stands."""
+
+
+class CheckpointUnsound(ForetickError):
+    """A generation of a checkpoint is damaged, of another format, or of another history: it must not be used."""
 
 
 class PartitionStopped(ForetickError):
