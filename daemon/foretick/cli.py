@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from foretick import __version__
+from foretick.app.verbs import add_verbs
 from foretick.errors import EXIT_BUG, ForetickError, UsageError
 from foretick.ports.masking import mask_passwords
 
@@ -34,6 +35,7 @@ Online forecasting of live Redis streams: ticks in, forecasts out, learning as i
   foretick run --embedded                           the daemon with a private server: no Redis to install
   foretick run --redis-url redis://localhost:6379   the daemon on your Redis (7.0 or newer) or Valkey
   foretick check                                    the settings in force, and what they reach
+  foretick produce history.csv --speed 60x          ticks into the stream; watch, inspect: what became of them
 
 exit status: 0 clean, 2 usage or settings, 3 Redis unreachable at start, 4 state unreadable, 70 a bug
 """
@@ -112,8 +114,8 @@ class _SettingFlag(argparse.Action):
         namespace.flags = [*namespace.flags, (name.strip(), value, text)]
 
 
-def _settings_flags() -> argparse.ArgumentParser:
-    """The flags that every verb with settings has."""
+def _settings_flags(*, daemon: bool = True) -> argparse.ArgumentParser:
+    """The flags that every verb with settings has; those of the daemon alone on demand."""
     parent = _Parser(add_help=False)
     group = parent.add_argument_group("settings", _SETTINGS_TEXT)
     group.set_defaults(flags=[])
@@ -128,12 +130,14 @@ def _settings_flags() -> argparse.ArgumentParser:
         nargs = 0 if metavar is None else None
         group.add_argument(flag, action=_SettingFlag, const=name, nargs=nargs, metavar=metavar, dest="flags", help=text)
 
-    add("--embedded", "embedded", None, "start a private Valkey, its data in state_dir; instead of --redis-url")
+    if daemon:
+        add("--embedded", "embedded", None, "start a private Valkey, its data in state_dir; instead of --redis-url")
     add("--redis-url", "redis.url", "URL", "redis://HOST:6379, rediss://HOST:6379 (TLS) or unix:///PATH")
     add("--stream", "streams", "KEY", "the stream of ticks (default: ticks)")
-    add("--start", "start", "WHERE", "at the first run, begin at the earliest entry (default) or after the latest")
-    add("--http-port", "http.port", "PORT", "metrics and probes (default: 9464; 0 takes any free one)")
-    add("--log-level", "log.level", "LEVEL", "debug, info (default), warning or error")
+    if daemon:
+        add("--start", "start", "WHERE", "at the first run, begin at the earliest entry (default) or after the latest")
+        add("--http-port", "http.port", "PORT", "metrics and probes (default: 9464; 0 takes any free one)")
+        add("--log-level", "log.level", "LEVEL", "debug, info (default), warning or error")
     add("--set", None, "NAME=VALUE", "any setting: --set lease.ttl=5s --set fields.value=price; may be repeated")
     return parent
 
@@ -164,6 +168,7 @@ def _build_parser() -> _Parser:
         metavar="TICKS",
         help="ticks at the beginning of each series that are not scored (default: 200)",
     )
+    add_verbs(add, _beside, _settings_flags(daemon=False))
     return parser
 
 
@@ -237,6 +242,19 @@ def _backtest(arguments: argparse.Namespace) -> int:
 
     with _reader_may_leave():
         return backtest.run(arguments.files, loaded.settings, as_json=arguments.json, burn_in_ticks=arguments.burn_in)
+
+
+def _beside(arguments: argparse.Namespace) -> int:
+    from foretick.app import inspect, produce, resend, watch  # noqa: PLC0415  as above
+
+    acts: dict[str, Callable[..., int]] = {
+        "produce": produce.run,
+        "watch": watch.run,
+        "inspect": inspect.run,
+        "resend": resend.run,
+    }
+    with _reader_may_leave():
+        return acts[arguments.verb](_load(arguments).settings, arguments)
 
 
 def _act(argv: Sequence[str] | None) -> int:

@@ -1,35 +1,51 @@
-"""The board on the terminal: a live table, or one plain line a second where there is no terminal."""
+"""Views on the terminal: drawn anew in place, or as plain lines where there is no terminal."""
 
 from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from rich.live import Live
 
 from foretick.app.view import Addresses, Board, headline, plain_table, screen
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Iterable
+
+    from rich.console import RenderableType
 
 REFRESH_SECONDS = 0.25  # faster than that nobody reads numbers
 PLAIN_SECONDS = 1.0  # a log file's pace
 
 
-class Show:
-    """Shows the board until the time is over or the end is wished for.
+class View(Protocol):
+    """What can be shown."""
+
+    def screen(self, elapsed_seconds: float, height: int) -> RenderableType:
+        """Everything, for a terminal of this height."""
+
+    def opening(self) -> Iterable[str]:
+        """The first lines where there is no terminal."""
+
+    def lines(self, elapsed_seconds: float) -> Iterable[str]:
+        """What is new since the last call."""
+
+    def closing(self) -> Iterable[str]:
+        """The last lines."""
+
+
+class Frames:
+    """Shows a view until the time is over or the end is wished for.
 
     Args:
-        metrics_url: the daemon's metrics page.
-        redis_url: the server.
+        view: what is shown.
         seconds: ends by itself after this time; none never does.
         plain: lines also on a terminal.
     """
 
-    def __init__(self, metrics_url: str, redis_url: str, seconds: float | None, *, plain: bool) -> None:
-        self.board = Board()
-        self._addresses = Addresses(metrics_url, redis_url)
+    def __init__(self, view: View, seconds: float | None, *, plain: bool) -> None:
+        self._view = view
         self._seconds = seconds
         self._plain = plain or not sys.stdout.isatty()
         self._started = time.monotonic()
@@ -59,20 +75,54 @@ class Show:
             over = False
             while not over:
                 yield
-                state = f"{self._elapsed_seconds:.0f} s, Ctrl-C ends it" if self.board.rows else "the daemon starts …"
-                live.update(screen(self.board, self._addresses, state=state, height=live.console.height), refresh=True)
+                live.update(self._view.screen(self._elapsed_seconds, live.console.height), refresh=True)
                 over = self._over(end_wished, REFRESH_SECONDS)
 
     def _plain_frames(self, end_wished: Callable[[float], bool]) -> Generator[None, None, None]:
-        _say(f"metrics {self._addresses.metrics}   stream {self._addresses.redis}")
+        _say(self._view.opening())
         over = False
         while not over:
             over = self._over(end_wished, PLAIN_SECONDS)
             yield
-            _say(f"{self._elapsed_seconds:4.0f} s  {headline(self.board)}")
-        _say(plain_table(self.board))
+            _say(self._view.lines(self._elapsed_seconds))
+        _say(self._view.closing())
 
 
-def _say(text: str) -> None:
-    sys.stdout.write(text + "\n")
+class Show(Frames):
+    """The demo's board.
+
+    Args:
+        metrics_url: the daemon's metrics page.
+        redis_url: the server.
+        seconds: ends by itself after this time; none never does.
+        plain: lines also on a terminal.
+    """
+
+    def __init__(self, metrics_url: str, redis_url: str, seconds: float | None, *, plain: bool) -> None:
+        self.board = Board()
+        super().__init__(_DemoView(self.board, Addresses(metrics_url, redis_url)), seconds, plain=plain)
+
+
+class _DemoView:
+    def __init__(self, board: Board, addresses: Addresses) -> None:
+        self._board = board
+        self._addresses = addresses
+
+    def screen(self, elapsed_seconds: float, height: int) -> RenderableType:
+        state = f"{elapsed_seconds:.0f} s, Ctrl-C ends it" if self._board.rows else "the daemon starts …"
+        return screen(self._board, self._addresses, state=state, height=height)
+
+    def opening(self) -> Iterable[str]:
+        yield f"metrics {self._addresses.metrics}   stream {self._addresses.redis}"
+
+    def lines(self, elapsed_seconds: float) -> Iterable[str]:
+        yield f"{elapsed_seconds:4.0f} s  {headline(self._board)}"
+
+    def closing(self) -> Iterable[str]:
+        yield plain_table(self._board)
+
+
+def _say(lines: Iterable[str]) -> None:
+    for line in lines:
+        sys.stdout.write(line + "\n")
     sys.stdout.flush()  # followed in a pipe, line by line

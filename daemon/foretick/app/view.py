@@ -56,6 +56,7 @@ class Row:
     naive_absolute_error: float = 0.0
     bars: deque[float] = field(default_factory=lambda: deque(maxlen=BARS))
     bar: list[float] = field(default_factory=list)
+    bar_ticks: int = BAR_TICKS
 
     def observe(self, forecast: SeenForecast) -> None:
         """Settle the standing forecast by this one's tick, then stand this one."""
@@ -66,8 +67,8 @@ class Row:
             self.naive_absolute_error += abs(forecast.y - self.y)
         self.y, self.yhat, self.warm = forecast.y, forecast.yhat, forecast.warm
         self.bar.append(forecast.y)
-        if len(self.bar) == BAR_TICKS:
-            self.bars.append(sum(self.bar) / BAR_TICKS)
+        if len(self.bar) == self.bar_ticks:
+            self.bars.append(sum(self.bar) / self.bar_ticks)
             self.bar.clear()
 
     @property
@@ -79,10 +80,15 @@ class Row:
 
 
 class Board:
-    """What has been seen so far, series in order of their first appearance."""
+    """What has been seen so far, series in order of their first appearance.
 
-    def __init__(self) -> None:
+    Args:
+        bar_ticks: ticks that a bar of the sparkline averages.
+    """
+
+    def __init__(self, bar_ticks: int = BAR_TICKS) -> None:
         self.rows: dict[str, Row] = {}
+        self._bar_ticks = bar_ticks
         self.forecasts = 0
         self._first_seen_ms: float | None = None
         self._latencies_ms: deque[float] = deque(maxlen=LATENCIES)
@@ -96,7 +102,10 @@ class Board:
                 self._first_seen_ms = forecast.seen_ms
             if forecast.arrival_ms >= self._first_seen_ms:
                 self._latencies_ms.append(forecast.seen_ms - forecast.arrival_ms)
-            self.rows.setdefault(forecast.series, Row()).observe(forecast)
+            row = self.rows.get(forecast.series)
+            if row is None:
+                row = self.rows[forecast.series] = Row(bar_ticks=self._bar_ticks)
+            row.observe(forecast)
 
     def count(self, now_seconds: float, pushed_ticks: int) -> None:
         """Note how many ticks were pushed up to now, for the rates."""
@@ -183,21 +192,21 @@ def cells(name: str, row: Row) -> tuple[str, ...]:
 def headline(board: Board) -> str:
     """Rates, latency and skill over all series, in one line of 80 columns."""
     ticks, forecasts = board.rates
+    return f"{ticks:.0f} ticks/s, {forecasts:.0f} forecasts/s, {latency_and_skill(board)}"
+
+
+def latency_and_skill(board: Board) -> str:
+    """How soon the forecasts come, and how good they are."""
     median, slow = board.latency_ms(0.5), board.latency_ms(0.99)
     latency = "…" if median is None or slow is None else f"p50 {median:.1f} ms, p99 {slow:.1f} ms"
     skill = "…" if board.skill is None else f"{board.skill:+.1%}"
-    return f"{ticks:.0f} ticks/s, {forecasts:.0f} forecasts/s, latency {latency}, skill {skill}"
+    return f"latency {latency}, skill {skill}"
 
 
 def screen(board: Board, addresses: Addresses, *, state: str, height: int) -> Group:
     """Everything, for a terminal of this height: rows that do not fit are counted below the table."""
     shown = max(height - FRAME_LINES, 1)
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold", width=80)
-    for name, width in COLUMNS.items():
-        table.add_column(name, width=width, justify="left" if name in LEFT else "right", no_wrap=True)
-    for name, row in list(board.rows.items())[:shown]:
-        series, last, forecast, *errors, skill, bars = cells(name, row)
-        table.add_row(series, last, Text(forecast, "bold"), *errors, Text(skill, _skill_style(row)), Text(bars, "cyan"))
+    table = rows_table(list(board.rows.items())[:shown])
     hidden = len(board.rows) - shown
     return Group(
         Text.assemble(("foretick demo", "bold"), f"  {state}"),
@@ -210,7 +219,26 @@ def screen(board: Board, addresses: Addresses, *, state: str, height: int) -> Gr
     )
 
 
-def _skill_style(row: Row) -> str:
+def rows_table(rows: Iterable[tuple[str, Row]], bars: str = "last 8 s") -> Table:
+    """The rows in columns of fixed width.
+
+    Args:
+        rows: name and row, in the order in which they are shown.
+        bars: what the sparklines' column is called.
+    """
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold", width=80)
+    for name, width in COLUMNS.items():
+        title = bars if name == "last 8 s" else name
+        table.add_column(title, width=width, justify="left" if name in LEFT else "right", no_wrap=True)
+    for name, row in rows:
+        series, last, forecast, *errors, skill, blocks = cells(name, row)
+        cell = Text(skill, skill_style(row))
+        table.add_row(Text(series), last, Text(forecast, "bold"), *errors, cell, Text(blocks, "cyan"))
+    return table
+
+
+def skill_style(row: Row) -> str:
+    """Green where we are better than naive, red where we are worse."""
     if not row.warm or row.ratio is None:
         return "dim"
     return "green" if row.ratio < 0.995 else "red" if row.ratio > 1.005 else ""  # half a per cent is noise

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from foretick.ports.connection import RedisConnection
-from foretick.ports.wire.keys import forecasts_key
+from foretick.ports.streams import GROUP
+from foretick.ports.wire.keys import forecasts_key, latest_key
 
 if TYPE_CHECKING:
     from types import TracebackType
 
 BATCH_ENTRIES = 1000  # one read after a long pause must not hold up the display
+BACK_ENTRIES = 50_000  # looked through for one series' past: a second's work at the most
+LOWER, UPPER = b"yhat_lower_", b"yhat_upper_"  # and the level
 SILENCE_SECONDS = 5.0  # beyond the BLOCK; a local server that is silent for longer is gone
 
 
@@ -26,7 +29,9 @@ class SeenForecast:
         yhat: forecast of the series' next value.
         warm: false while the forecast is the naive one.
         arrival_ms: when Redis got the tick, milliseconds since the epoch, from the entry id.
-        seen_ms: when the forecast reached us, milliseconds since the epoch, by our own clock.
+        seen_ms: when the forecast reached us, milliseconds since the epoch, by the server's clock.
+        lower: lower bound of the widest interval of the next value; none until there is one.
+        upper: its upper bound.
     """
 
     series: str
@@ -35,50 +40,155 @@ class SeenForecast:
     warm: bool
     arrival_ms: int
     seen_ms: float
+    lower: float | None = None
+    upper: float | None = None
 
 
 class ForecastFollower:
-    """Reads the forecasts of one input stream from its first on; for one thread."""
+    """Reads the forecasts of one input stream, from its first on unless told otherwise; for one thread.
 
-    def __init__(self, url: str, stream: str, *, prefix: str = "foretick", block_seconds: float = 0.5) -> None:
-        self._connection = RedisConnection(url, timeout_seconds=block_seconds + SILENCE_SECONDS)
-        self._key = forecasts_key(prefix.encode(), stream.encode())
-        self._block_ms = round(block_seconds * 1000)
+    Args:
+        url: of the server.
+        stream: the input stream.
+        password: takes the place of the URL's.
+        prefix: of the daemon's own keys.
+        block_seconds: longest wait of a read.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        stream: str,
+        *,
+        password: str | None = None,
+        prefix: str = "foretick",
+        block_seconds: float = 0.5,
+    ) -> None:
+        self._connection = RedisConnection(url, timeout_seconds=block_seconds + SILENCE_SECONDS, password=password)
+        self._stream = stream.encode()
+        self._key = forecasts_key(prefix.encode(), self._stream)
+        self._latest = latest_key(prefix.encode(), self._stream)
+        self._block_seconds = block_seconds
         self._position: bytes = b"0-0"
+        self._clock_offset_ms = 0.0
 
     def __enter__(self) -> Self:
-        self._connection.open()
+        self.open()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a connection stands."""
+        return self._connection.is_open
+
+    def open(self) -> None:
+        """Connect, anew if need be, and compare the clocks; reading goes on where it was.
+
+        Raises:
+            ConnectionLost, ServerRefused: nobody answers, or lets us in.
+        """
+        self._connection.open()
+        seconds, microseconds = self._connection.call("TIME")
+        self._clock_offset_ms = int(seconds) * 1000.0 + int(microseconds) / 1000.0 - time.time() * 1000.0
+
+    def close(self) -> None:
+        """Hang up."""
         self._connection.close()
 
-    def read(self) -> list[SeenForecast]:
-        """The forecasts since the last call; waits for the first up to `block_seconds`.
+    def read(self, wait_seconds: float | None = None) -> list[SeenForecast]:
+        """The forecasts since the last call; waits for the first up to `block_seconds`, or for so long if that is less.
 
         Raises:
             ConnectionLost: the server is gone.
         """
+        wait = self._block_seconds if wait_seconds is None else min(wait_seconds, self._block_seconds)
+        block_ms = max(round(wait * 1000), 1)  # 0 would be for ever
         reply = self._connection.call(
-            "XREAD", "COUNT", BATCH_ENTRIES, "BLOCK", self._block_ms, "STREAMS", self._key, self._position
+            "XREAD", "COUNT", BATCH_ENTRIES, "BLOCK", block_ms, "STREAMS", self._key, self._position
         )
-        seen_ms = time.time() * 1000.0
         if reply is None:
             return []
         entries = reply[0][1]
         self._position = entries[-1][0]
-        return [_seen(entry, fields, seen_ms) for entry, fields in entries]
+        return self._seen(entries)
+
+    def read_back(self, count: int, series: str | None = None) -> list[SeenForecast]:
+        """The last forecasts there are, of one series if it is named, oldest first; `read` goes on behind them.
+
+        Raises:
+            ConnectionLost: the server is gone.
+        """
+        found: list[SeenForecast] = []
+        end, looked_at = b"+", 0
+        while len(found) < count and looked_at < BACK_ENTRIES:
+            entries = self._connection.call("XREVRANGE", self._key, end, "-", "COUNT", BATCH_ENTRIES)
+            if not entries:
+                break
+            if end == b"+":
+                self._position = entries[0][0]
+            end = b"(%b" % entries[-1][0]
+            looked_at += len(entries)
+            found += [one for one in self._seen(entries) if series in (None, one.series)]
+        return found[:count][::-1]
+
+    def lag_ticks(self) -> int | None:
+        """Ticks that are not answered yet; none where nobody knows.
+
+        Raises:
+            ConnectionLost: the server is gone.
+        """
+        groups = self._connection.call_all([("XINFO", "GROUPS", self._stream)])[0]
+        for facts in groups if isinstance(groups, list) else ():
+            by_name = dict(zip(facts[::2], facts[1::2], strict=True))
+            if by_name[b"name"] == GROUP:
+                lag: int | None = by_name[b"lag"]
+                return lag
+        return None
+
+    def some_series(self, count: int) -> list[str]:
+        """Up to so many of the series that have a forecast.
+
+        Raises:
+            ConnectionLost: the server is gone.
+        """
+        names = self._connection.call("HRANDFIELD", self._latest, count)
+        return sorted(name.decode(errors="replace") for name in names)
+
+    def _seen(self, entries: list[Any]) -> list[SeenForecast]:
+        seen_ms = time.time() * 1000.0 + self._clock_offset_ms
+        seen = (_forecast(entry, fields, seen_ms) for entry, fields in entries)
+        return [one for one in seen if one is not None]
 
 
-def _seen(entry: bytes, fields: list[bytes], seen_ms: float) -> SeenForecast:
+def _forecast(entry: bytes, fields: list[bytes], seen_ms: float) -> SeenForecast | None:
+    """The forecast that an entry holds; none where somebody else wrote it."""
     by_name = dict(zip(fields[::2], fields[1::2], strict=True))
-    return SeenForecast(
-        series=by_name[b"series"].decode(errors="replace"),
-        y=float(by_name[b"y"]),
-        yhat=float(by_name[b"yhat"]),
-        warm=by_name[b"stage"] == b"warm",
-        arrival_ms=int(entry.partition(b"-")[0]),
-        seen_ms=seen_ms,
-    )
+    lower, upper = _widest(by_name)
+    try:
+        return SeenForecast(
+            series=by_name[b"series"].decode(errors="replace"),
+            y=float(by_name[b"y"]),
+            yhat=float(by_name[b"yhat"]),
+            warm=by_name[b"stage"] == b"warm",
+            arrival_ms=int(entry.partition(b"-")[0]),
+            seen_ms=seen_ms,
+            lower=lower,
+            upper=upper,
+        )
+    except (KeyError, ValueError):
+        return None
+
+
+def _widest(by_name: dict[bytes, bytes]) -> tuple[float | None, float | None]:
+    """The bounds of the interval with the highest level."""
+    levels = [name.removeprefix(LOWER) for name in by_name if name.startswith(LOWER)]
+    known = [level for level in levels if level.isdigit() and UPPER + level in by_name]
+    if not known:
+        return None, None
+    level = max(known, key=lambda digits: float(b"0." + digits))  # 995 is 99.5%
+    return float(by_name[LOWER + level]), float(by_name[UPPER + level])

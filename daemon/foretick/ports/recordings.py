@@ -1,21 +1,67 @@
-"""Recorded ticks from files: CSV with a header, plain or gzipped."""
+"""Recorded ticks: from files as CSV with a header, plain or gzipped, and from lines of JSON.
+
+Both are held to what the wire takes (`ports.wire.entry`), so that a row is refused here, by its file and line, and does
+not become a dead letter there.
+"""
 
 from __future__ import annotations
 
 import csv
 import gzip
-import math
-from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING
+import json
+import zlib
+from array import array
+from dataclasses import dataclass, field
+from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from foretick.core.records import MAGNITUDE_MAX, Ticks
 from foretick.errors import UsageError
+from foretick.ports.wire.entry import DECIMAL, VALUE_MAX_BYTES, series_fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
+
+Tick: TypeAlias = tuple[bytes | None, float, int | None]  # series id or the stream's own, value, event time in ms
+
+FAULTS_NAMED = 5  # a column of the wrong unit is wrong in every row: five show it
+TS_MAX_MS = 1 << 53  # beyond it milliseconds are neither times nor exact as float64
+_SHOWN_CHARACTERS = 40  # of a wrong text, so that a message stays a line
+
+
+class UnusableRow(Exception):  # no error of the program: the row is counted, and the reading goes on
+    """A row that is no tick; the message says why."""
+
+
+@dataclass(slots=True)
+class Faults:
+    """The rows that were no ticks.
+
+    Attributes:
+        count: how many.
+        named: the first of them, as `file:line: why`.
+    """
+
+    strict: bool = False
+    count: int = 0
+    named: list[str] = field(default_factory=list)
+
+    def note(self, where: str, why: object) -> str | None:
+        """Count one; returns its line while lines are still named.
+
+        Raises:
+            UsageError: no row may be wrong (`strict`).
+        """
+        line = f"{where}: {why}"
+        if self.strict:
+            raise UsageError(line)
+        self.count += 1
+        if self.count > FAULTS_NAMED:
+            return None
+        self.named.append(line)
+        return line
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,48 +71,145 @@ class Recording:
     Attributes:
         ticks: n ticks; arrival time is event time.
         source_of: the source each series came from; empty where the files name none.
-        unusable: rows that were left out, because a number in them is none or too large.
+        faults: rows that were left out, because they are no ticks.
     """
 
     ticks: Ticks
     source_of: dict[bytes, str]
-    unusable: int
+    faults: Faults
+
+    @property
+    def unusable(self) -> int:
+        """Rows that were left out."""
+        return self.faults.count
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
-    series: bytes
-    source: str
-    ts: int
-    y: float
+class _Columns:
+    """The rows of all files: 24 bytes each, whatever their names' lengths."""
+
+    def __init__(self) -> None:
+        self.of = array("q")  # which (source, series) the row belongs to
+        self.ts = array("q")
+        self.y = array("d")
+        self.numbers: dict[tuple[str, str], int] = {}  # of each (source, series), in order of appearance
+
+    def add(self, source: str, series: str, ts: str, value: str) -> None:
+        number = self.numbers.get((source, series))
+        if number is None:
+            _check_series(series)
+        stamp, y = read_stamp(ts), read_value(value)
+        if number is None:
+            number = self.numbers[source, series] = len(self.numbers)
+        self.of.append(number)
+        self.ts.append(stamp)
+        self.y.append(y)
+
+    def names(self) -> list[bytes]:
+        """The series id of each number; ids that several sources use are told apart as `source/series`."""
+        sources: dict[str, set[str]] = {}
+        for source, series in self.numbers:
+            sources.setdefault(series, set()).add(source)
+        return [
+            (series if len(sources[series]) == 1 else f"{source}/{series}").encode() for source, series in self.numbers
+        ]
 
 
-def read_recordings(paths: Sequence[Path]) -> Recording:
+def read_recordings(paths: Sequence[Path], *, strict: bool = False) -> Recording:
     """All ticks of the files, merged by event time.
 
     Columns are found by name: `series`, `ts` (integer Unix milliseconds), `value`, and optionally `source`. Others are
     ignored. Where two sources use one series id, the ids are told apart as `source/series`.
 
+    Args:
+        paths: the files.
+        strict: the first row that is no tick is an error.
+
     Raises:
         UsageError: a file cannot be read, or lacks a column; the message names both.
     """
-    rows: list[_Row] = []
-    unusable = 0
+    columns, faults = _Columns(), Faults(strict=strict)
     for path in paths:
-        for row in _rows(path):
-            if row is None:
-                unusable += 1
-            else:
-                rows.append(row)
-    rows.sort(key=lambda row: row.ts)
-    sources: dict[bytes, set[str]] = {}
-    for row in rows:
-        sources.setdefault(row.series, set()).add(row.source)
-    names = [row.series if len(sources[row.series]) == 1 else f"{row.source}/".encode() + row.series for row in rows]
-    ts = np.array([row.ts for row in rows], np.int64)
-    y = np.array([row.y for row in rows], np.float64)
-    ticks = Ticks(series=names, ms=ts, ts=ts, stamped=np.ones(len(rows), np.bool_), y=y)
-    return Recording(ticks, {name: row.source for name, row in zip(names, rows, strict=True)}, unusable)
+        for line, row in _rows(path):
+            try:
+                columns.add(*row)
+            except UnusableRow as why:
+                faults.note(f"{path}:{line}", why)
+    names = columns.names()
+    ts = np.array(columns.ts, np.int64)
+    order = np.argsort(ts, kind="stable")
+    ts, y, of = ts[order], np.array(columns.y, np.float64)[order], np.array(columns.of, np.int64)[order]
+    series = [names[number] for number in of.tolist()]
+    ticks = Ticks(series=series, ms=ts, ts=ts, stamped=np.ones(len(ts), np.bool_), y=y)
+    return Recording(ticks, {name: source for name, (source, _) in zip(names, columns.numbers, strict=True)}, faults)
+
+
+def read_json_line(line: bytes) -> Tick | None:
+    """The tick that a line describes: `{"series": "a", "value": 1.5, "ts": 1700000000000}`; none if it is blank.
+
+    Raises:
+        UnusableRow: it describes none.
+    """
+    if not line.strip():
+        return None
+    try:
+        row: Any = json.loads(line)
+    except (ValueError, RecursionError):
+        raise UnusableRow(f"no JSON: {_shown(line.decode(errors='replace'))}") from None
+    if not isinstance(row, dict) or "value" not in row:
+        raise UnusableRow('no object with a "value"')
+    series, value, ts = row.get("series"), row["value"], row.get("ts")
+    if series is not None:
+        if not isinstance(series, str):
+            raise UnusableRow(f"series is no text: {_shown(series)}")
+        _check_series(series)
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise UnusableRow(f"value is no number: {_shown(value)}")
+    return (
+        None if series is None else series.encode(),
+        read_value(value if isinstance(value, str) else repr(value)),
+        None if ts is None else read_stamp(str(ts)),
+    )
+
+
+def read_value(text: str) -> float:
+    """A decimal number that the wire takes.
+
+    Raises:
+        UnusableRow: it is none.
+    """
+    raw = text.strip().encode(errors="replace")
+    if len(raw) > VALUE_MAX_BYTES or not DECIMAL.fullmatch(raw):
+        raise UnusableRow(f"value is no decimal number: {_shown(text)}")
+    y = float(raw)
+    if abs(y) > MAGNITUDE_MAX:
+        raise UnusableRow(f"value exceeds {MAGNITUDE_MAX:g}: {_shown(text)}")
+    return y
+
+
+def read_stamp(text: str) -> int:
+    """Unix milliseconds.
+
+    Raises:
+        UnusableRow: it is no time.
+    """
+    digits = text.strip()
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= 16) or int(digits) >= TS_MAX_MS:
+        raise UnusableRow(f"ts is no integer of Unix milliseconds: {_shown(text)}")
+    return int(digits)
+
+
+def _check_series(series: str) -> None:
+    try:
+        fault = series_fault(series.encode())
+    except UnicodeEncodeError:  # JSON can name half a character
+        fault = "the series id is no text"
+    if fault:
+        raise UnusableRow(fault)
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…"
 
 
 def _open(path: Path) -> IO[str]:
@@ -75,29 +218,24 @@ def _open(path: Path) -> IO[str]:
     return path.open(encoding="utf-8", newline="")
 
 
-def _rows(path: Path) -> Iterator[_Row | None]:
-    """Each row of one file; None for an unusable one."""
+def _rows(path: Path) -> Iterator[tuple[int, tuple[str, str, str, str]]]:
+    """Line number and (source, series, ts, value) of each row of a file; what the row lacks is empty."""
     try:
         with _open(path) as file:
             reader = csv.reader(file)
-            header = next(reader, [])
+            header = [name.strip().removeprefix("\ufeff") for name in next(reader, [])]  # Excel begins with a mark
             missing = [name for name in ("series", "ts", "value") if name not in header]
             if missing:
                 needed = "series, ts, value and optionally source"
                 raise UsageError(f"{path}: no column {missing[0]!r} in its first line; the columns are {needed}")
-            at = [header.index(name) for name in ("series", "ts", "value")]
+            series_at, ts_at, value_at = (header.index(name) for name in ("series", "ts", "value"))
             source_at = header.index("source") if "source" in header else None
+            width = len(header)
             for fields in reader:
-                yield _row(fields, at, source_at)
-    except (OSError, UnicodeDecodeError, csv.Error, EOFError) as error:
+                if not fields:
+                    continue
+                cells = fields + [""] * (width - len(fields))
+                source = "" if source_at is None else cells[source_at]
+                yield reader.line_num, (source, cells[series_at], cells[ts_at], cells[value_at])
+    except (OSError, UnicodeDecodeError, csv.Error, EOFError, zlib.error) as error:
         raise UsageError(f"{path}: cannot be read: {error}") from error
-
-
-def _row(fields: list[str], at: list[int], source_at: int | None) -> _Row | None:
-    try:
-        series, ts, y = (fields[i] for i in at)
-        row = _Row(series.encode(), fields[source_at] if source_at is not None else "", int(ts), float(y))
-    except (ValueError, IndexError):
-        return None
-    sound = math.isfinite(row.y) and abs(row.y) <= MAGNITUDE_MAX and 0 <= row.ts < 2**53 and bool(row.series)
-    return row if sound else None
