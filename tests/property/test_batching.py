@@ -204,6 +204,15 @@ def test_a_series_restarts_after_sixteen_late_ticks_as_if_it_were_new():
     assert_same_forecasts(part(fresh_forecasts(still, ticks_of(back[16:])), 24), part(answer, 80, 56))
 
 
+def test_a_good_tick_ends_a_run_of_late_ones():
+    late = [(b"a", MS + i, MS, 1.0) for i in range(10)]
+    good = [(b"a", MS + 20, MS + 2 * HOUR, 1.0)]
+    answer = fresh_forecasts(SMALL, ticks_of([(b"a", MS, MS + HOUR, 1.0), *late, *good, *late, *late]))
+    expected = [Verdict.FORECAST, *[Verdict.LATE] * 10, Verdict.FORECAST, *[Verdict.LATE] * 16]
+    assert answer.verdict[:28].tolist() == expected
+    assert answer.verdict[28] == Verdict.FORECAST
+
+
 def test_an_empty_batch_changes_nothing():
     engine = Engine(SMALL)
     empty = ticks_of([])

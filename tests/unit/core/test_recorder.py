@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from foretick.core.arena import name_hash
 from foretick.core.engine import Engine
 from foretick.core.learner import Knowledge
 from foretick.core.recorder import Batch, mix64
@@ -209,6 +210,15 @@ def test_a_job_is_a_copy_that_later_ticks_do_not_change():
     for batch, parts in zip(job.batches, kept, strict=True):
         for a, b in zip((batch.x, batch.z, batch.length, batch.h, batch.c), parts, strict=True):
             assert np.array_equal(a, b)
+
+
+def test_series_are_sampled_by_a_hash_that_every_process_agrees_on():
+    """The published vectors of FNV-1a, 64 bit."""
+    assert [int(name_hash(name)) for name in (b"", b"a", b"foobar")] == [
+        0xCBF29CE484222325,
+        0xAF63DC4C8601EC8C,
+        0x85944171F73967E8,
+    ]
 
 
 def test_the_hash_permutes_and_every_salt_differently():
