@@ -74,6 +74,11 @@ class Room:
         """Memory taken."""
         return sum(len(buffer) for buffer in self._buffers.values())
 
+    @property
+    def noted_bytes(self) -> int:
+        """Size of what `begin` noted: about that of a snapshot."""
+        return sum(array.nbytes for array in self._views.values())
+
     def begin(self, rows: Mapping[str, NDArray[Any]], touched: NDArray[np.bool_]) -> None:
         """Note the arrays to copy ahead, by series row; from now on the engine marks in `touched` what it changes."""
         self._stale = np.flatnonzero(touched[: self._ahead]) if self.passes else None

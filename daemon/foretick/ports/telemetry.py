@@ -6,6 +6,8 @@ accuracy and lag are put into metrics only when somebody asks.
 
 from __future__ import annotations
 
+import contextlib
+import time
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -74,6 +76,9 @@ class Telemetry:
         self._embedded_up = self._gauge("embedded_server_up", "Whether the embedded server runs.") if embedded else None
 
     def count_ticks(self, stream: bytes, n: int) -> None:
+        self._checkpoint_age = self._gauge("checkpoint_age_seconds", "Time since state was last safe.", "partition")
+        self._checkpoint_bytes = self._gauge("checkpoint_bytes", "Size of the newest checkpoint.", "partition")
+        self._checkpoint_failures = self._counter("checkpoint_failures", "Checkpoints not written, or refused.")
         """Count n well-formed ticks."""
         self._counters_of(stream).ticks.inc(n)
 
@@ -148,6 +153,26 @@ class Telemetry:
     def exposition(self) -> bytes:
         """Everything in Prometheus' text format; safe from any thread."""
         return generate_latest(self.registry)
+    def put_checkpoint(self, partition: str, size_bytes: int, saved_at_seconds: float) -> None:
+        """Tell the size of a partition's newest checkpoint, and when it was taken, in seconds since the epoch, UTC."""
+        self._checkpoint_bytes.labels(partition).set(size_bytes)
+        self._checkpoint_age.labels(partition).set_function(lambda: max(time.time() - saved_at_seconds, 0.0))
+
+    def renew_checkpoint(self, partition: str) -> None:
+        """Tell that the newest checkpoint holds all there is, or that there is none: its age counts from now."""
+        saved_at_seconds = time.time()
+        self._checkpoint_age.labels(partition).set_function(lambda: max(time.time() - saved_at_seconds, 0.0))
+
+    def forget_checkpoint(self, partition: str) -> None:
+        """Tell no more of a partition's checkpoints: another process owns it now."""
+        for gauge in (self._checkpoint_age, self._checkpoint_bytes):
+            with contextlib.suppress(KeyError):
+                gauge.remove(partition)
+
+    def count_checkpoint_failure(self) -> None:
+        """Count a checkpoint that could not be written, or was refused when it was read."""
+        self._checkpoint_failures.inc()
+
 
     def _counters_of(self, stream: bytes) -> _StreamCounters:
         """The stream's counters, kept: `labels()` takes as long as counting itself."""

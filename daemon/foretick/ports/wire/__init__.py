@@ -4,6 +4,7 @@ from foretick.ports.wire.columns import DeadLetter, Decoded, Entry, decode, keye
 from foretick.ports.wire.entry import FieldNames, Reason
 from foretick.ports.wire.keys import (
     DEFAULT_PARTITION,
+    checkpoint_key,
     dead_key,
     forecasts_key,
     latest_key,
@@ -25,6 +26,7 @@ __all__ = [
     "FieldNames",
     "Published",
     "Reason",
+    "checkpoint_key",
     "dead_fields",
     "dead_key",
     "decode",

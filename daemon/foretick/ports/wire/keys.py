@@ -56,6 +56,11 @@ def lease_key(prefix: bytes, partition: bytes) -> bytes:
     return _partition_key(prefix, partition, b"lease")
 
 
+def checkpoint_key(prefix: bytes, partition: bytes) -> bytes:
+    """What the keys of a partition's checkpoints begin with, before a colon."""
+    return _partition_key(prefix, partition, b"checkpoint")
+
+
 def origin_key(prefix: bytes, partition: bytes) -> bytes:
     """The positions at which a partition's streams were first read: where a replay without a checkpoint begins."""
     return _partition_key(prefix, partition, b"checkpoint:origin")
