@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from foretick.core.features import WIDTH
 from foretick.core.lstm import ROW_BLOCK, SequenceModel, Shape, Stepper, init_weights
 from property.engine_streams import few
 
@@ -64,8 +65,8 @@ def test_carried_steps_equal_one_pass_over_the_whole_series(H, F, n, T, seed):
 
 
 def test_two_thousand_carried_steps_still_equal_one_pass():
-    shape = Shape(24, 32)
-    theta, x = weights(shape, 1), inputs(3, 2_000, 24, 1)
+    shape = Shape(WIDTH, 32)
+    theta, x = weights(shape, 1), inputs(3, 2_000, WIDTH, 1)
     for ours, theirs in zip(carried(Stepper(shape, theta), x), one_pass(shape, theta, x), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=3e-6)
 
@@ -92,9 +93,9 @@ def test_the_sequence_model_continues_chunk_by_chunk_from_the_steppers_state(H, 
 @few
 @given(HIDDEN_ALLOWED, st.integers(1, 3 * ROW_BLOCK), st.data(), SEEDS)
 def test_a_rows_bits_do_not_depend_on_the_rows_beside_it(H, n, data, seed):
-    shape = Shape(24, H)
+    shape = Shape(WIDTH, H)
     stepper, rng = Stepper(shape, weights(shape, seed)), np.random.default_rng(seed)
-    x, h, c = (rng.standard_normal((n, width)).astype(np.float32) for width in (24, H, H))
+    x, h, c = (rng.standard_normal((n, width)).astype(np.float32) for width in (WIDTH, H, H))
     order = data.draw(st.lists(st.integers(0, n - 1), min_size=1, max_size=60))
     for whole, chosen in zip(stepper.step(x, h, c), stepper.step(x[order], h[order], c[order]), strict=True):
         assert whole[order].tobytes() == chosen.tobytes()
@@ -102,9 +103,9 @@ def test_a_rows_bits_do_not_depend_on_the_rows_beside_it(H, n, data, seed):
 
 @pytest.mark.parametrize("H", [8, 24, 64, 128])
 def test_a_rows_bits_are_the_same_in_every_size_of_batch(H):
-    shape = Shape(24, H)
+    shape = Shape(WIDTH, H)
     stepper, rng = Stepper(shape, weights(shape, 0)), np.random.default_rng(0)
-    x, h, c = (rng.standard_normal((2100, width)).astype(np.float32) for width in (24, H, H))
+    x, h, c = (rng.standard_normal((2100, width)).astype(np.float32) for width in (WIDTH, H, H))
     alone = [stepper.step(x[i : i + 1], h[i : i + 1], c[i : i + 1]) for i in range(0, 2100, 7)]
     for n in (2, 15, 16, 17, 100, 511, 1024, 2100):
         together = stepper.step(x[:n], h[:n], c[:n])
@@ -113,9 +114,9 @@ def test_a_rows_bits_are_the_same_in_every_size_of_batch(H):
 
 
 def test_a_second_thread_changes_no_bit_of_a_step():
-    shape = Shape(24, 64)
+    shape = Shape(WIDTH, 64)
     stepper, rng = Stepper(shape, weights(shape, 0)), np.random.default_rng(0)
-    x, h, c = (rng.standard_normal((1024, width)).astype(np.float32) for width in (24, 64, 64))
+    x, h, c = (rng.standard_normal((1024, width)).astype(np.float32) for width in (WIDTH, 64, 64))
     one = stepper.step(x, h, c)
     torch.set_num_threads(2)
     try:
@@ -137,10 +138,10 @@ def test_a_step_leaves_its_arguments_alone():
 @settings(deadline=None, max_examples=10)
 @given(SEEDS)
 def test_fresh_weights_forecast_no_change_and_remember(seed):
-    shape = Shape(24, 16)
+    shape = Shape(WIDTH, 16)
     theta = init_weights(shape, seed)
     assert theta.equal(init_weights(shape, seed))
-    forecasts, h, _ = carried(Stepper(shape, theta), inputs(3, 10, 24, seed))
+    forecasts, h, _ = carried(Stepper(shape, theta), inputs(3, 10, WIDTH, seed))
     assert not forecasts.any()
     assert h.any()
     parts = shape.split(theta)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from foretick.core.engine import Engine
+from foretick.core.features import WIDTH
 from foretick.core.learner import InlineTrainer, Knowledge
 from foretick.core.lstm import Shape
 from foretick.core.records import Forecasts, Verdict
@@ -202,7 +203,7 @@ class Spoiler(InlineTrainer):
     """A trainer whose outcome is spoiled from job `first` on to before job `last`."""
 
     def __init__(self, recipe, spoil, first, last):
-        super().__init__(Shape(24, recipe.hidden), recipe.learn)
+        super().__init__(Shape(WIDTH, recipe.hidden), recipe.learn)
         self.spoil, self.first, self.last = spoil, first, last
         self.spoiled, self.learned = 0, []
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from foretick.core.columns import Table
+from foretick.core.features import LINEAR_WIDTH, WIDTH
 from foretick.core.window import Window
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 Block = np.ndarray[tuple[int], np.dtype[np.void]]  # (n,) records of `record_dtype`
 
+_MARKS = frozenset({"slots", "last_cut"})  # columns that change at cuts, for series that did not tick
 _FIRST_ROWS = 64  # rows of a new arena; doubles from there
 
 
@@ -47,6 +50,8 @@ def record_dtype(recipe: Recipe, experts: int) -> np.dtype[np.void]:
         ("expert", np.float32, (experts,)),  # E, the standing expert forecasts, in scales
         ("regret", np.float32, (experts,)),  # R
         ("regret_square", np.float32, (experts,)),  # V
+        ("linear_x", np.float32, (LINEAR_WIDTH,)),  # features the standing linear forecasts were made from
+        ("inputs", np.float32, (WIDTH,)),  # the LSTM's latest inputs
         ("h", np.float32, (H,)),  # hidden state
         ("c", np.float32, (H,)),  # cell state
     ]
@@ -54,19 +59,23 @@ def record_dtype(recipe: Recipe, experts: int) -> np.dtype[np.void]:
 
 
 class Arena:
-    """Rows of state by series id, in order of first appearance."""
+    """Rows of state by series id, in order of first appearance.
+
+    Besides the records, wide or rarely read state stands in columns of `table`.
+    """
 
     def __init__(self, recipe: Recipe, experts: int) -> None:
         self.dtype = record_dtype(recipe, experts)
-        self.window = Window(recipe.window)
-        self.gaps = Window(recipe.season.gaps, np.int64)
-        self.hashes = np.zeros(0, np.uint64)  # (S,) of the series id: samples series whatever their row
-        self.slots = np.zeros(0, np.int32)  # (S,) recorder slot, −1 for none
-        self.last_cut = np.zeros(0, np.int64)  # (S,) number of the learning cut after which the series last ticked
+        self.table = Table()
+        self.window = Window(self.table.column("window", (recipe.window,), np.float64))
+        self.gaps = Window(self.table.column("gaps", (recipe.season.gaps,), np.int64))
+        self._bytes = self.table.column("records", (self.dtype.itemsize,), np.uint8)
+        self._hashes = self.table.column("hashes", (), np.uint64)
+        self._slots = self.table.column("slots", (), np.int32)
+        self._last_cut = self.table.column("last_cut", (), np.int64)
+        self._touched = self.table.column("touched", (), np.bool_)
         self._max_series = recipe.max_series
         self._row_of: dict[bytes, int] = {}
-        self._records = np.zeros(0, self.dtype)
-        self._bytes = self._records.view(np.uint8).reshape(0, self.dtype.itemsize)
 
     def __len__(self) -> int:
         return len(self._row_of)
@@ -78,8 +87,41 @@ class Arena:
 
     @property
     def records(self) -> Block:
-        """(S,) the records themselves."""
-        return self._records[: len(self._row_of)]
+        """(S,) the records themselves, not copied."""
+        return self._bytes.rows[: len(self)].view(self.dtype)[:, 0]
+
+    @property
+    def hashes(self) -> NDArray[np.uint64]:
+        """(S,) hash of each series id: samples series whatever their row."""
+        return self._hashes.rows[: len(self)]
+
+    @property
+    def slots(self) -> NDArray[np.int32]:
+        """(S,) recorder slot of each series, −1 for none."""
+        return self._slots.rows[: len(self)]
+
+    @property
+    def last_cut(self) -> NDArray[np.int64]:
+        """(S,) number of the learning cut after which each series last ticked, −1 before its first tick."""
+        return self._last_cut.rows[: len(self)]
+
+    @property
+    def touched(self) -> NDArray[np.bool_]:
+        """(S,) rows whose state may have changed since somebody cleared this."""
+        return self._touched.rows[: len(self)]
+
+    @property
+    def rows(self) -> dict[str, NDArray[Any]]:
+        """The arrays of which a row changes only when touched, not copied; with `marks` and `names` all state."""
+        return {name: array for name, array in self._views().items() if name not in _MARKS}
+
+    @property
+    def marks(self) -> dict[str, NDArray[Any]]:
+        """The arrays of which any row may change at any time, not copied."""
+        return {name: array for name, array in self._views().items() if name in _MARKS}
+
+    def _views(self) -> dict[str, NDArray[Any]]:
+        return {name: array for name, array in self.table.views(len(self)).items() if name != "touched"}
 
     def admit(self, names: Sequence[bytes]) -> NDArray[np.int64]:
         """(n,) the row of each series id, making rows for new ones; −1 where `max_series` leaves no room."""
@@ -92,27 +134,15 @@ class Arena:
 
     def _add(self, name: bytes) -> int:
         row = len(self._row_of)
-        if row == len(self._records):
-            self.reserve(max(_FIRST_ROWS, 2 * row))
+        if row == len(self._bytes.rows):
+            self.table.resize(max(_FIRST_ROWS, 2 * row))
         self._row_of[name] = row
-        self._records[row] = self.blank(1)[0]
-        self.hashes[row] = name_hash(name)
-        self.slots[row] = -1
-        self.last_cut[row] = -1
+        self.scatter(np.array([row]), self.blank(1))
+        self._hashes.rows[row] = name_hash(name)
+        self._slots.rows[row] = -1
+        self._last_cut.rows[row] = -1
+        self._touched.rows[row] = True
         return row
-
-    def reserve(self, rows: int) -> None:
-        """Make room for `rows` series."""
-        grown = np.zeros(rows, self.dtype)
-        grown[: len(self._records)] = self._records
-        self._records = grown
-        self._bytes = grown.view(np.uint8).reshape(rows, self.dtype.itemsize)
-        self.window.resize(rows)
-        self.gaps.resize(rows)
-        self.hashes, self.slots, self.last_cut = (
-            np.concatenate([column, np.zeros(rows - len(column), column.dtype)])
-            for column in (self.hashes, self.slots, self.last_cut)
-        )
 
     def blank(self, n: int) -> Block:
         """(n,) records of series that have seen no tick."""
@@ -121,37 +151,22 @@ class Arena:
         return block
 
     def gather(self, rows: NDArray[np.int64]) -> Block:
-        """(n,) a copy of the records of distinct rows. Bytes copy 5 times faster than fields."""
-        return self._bytes.take(rows, axis=0).view(self.dtype)[:, 0]
+        """(n,) a copy of the records of distinct rows, which now count as touched."""
+        self._touched.rows[rows] = True
+        # Bytes copy 5 times faster than fields.
+        return self._bytes.rows.take(rows, axis=0).view(self.dtype)[:, 0]
 
     def scatter(self, rows: NDArray[np.int64], block: Block) -> None:
         """Put records back."""
         width = f"V{self.dtype.itemsize}"
-        self._records.view(width)[rows] = block.view(width)
-
-    def snapshot(self) -> dict[str, NDArray[Any]]:
-        """Copies of all that `restore` needs besides `names`."""
-        S = len(self)
-        columns = {
-            "records": self._bytes,
-            "window": self.window.rings,
-            "gaps": self.gaps.rings,
-            "hashes": self.hashes,
-            "slots": self.slots,
-            "last_cut": self.last_cut,
-        }
-        return {name: column[:S].copy() for name, column in columns.items()}
+        self._bytes.rows.view(width)[:, 0][rows] = block.view(width)
 
     def restore(self, names: Iterable[bytes], columns: dict[str, NDArray[Any]]) -> None:
-        """Become the arena whose `names` and `snapshot` these are."""
+        """Become the arena whose `names`, `rows` and `marks` these are."""
         self._row_of = {name: row for row, name in enumerate(names)}
-        self.reserve(len(self._row_of))
-        self._bytes[:] = columns["records"]
-        self.window.rings[:] = columns["window"]
-        self.gaps.rings[:] = columns["gaps"]
-        self.hashes[:] = columns["hashes"]
-        self.slots[:] = columns["slots"]
-        self.last_cut[:] = columns["last_cut"]
+        self.table.resize(len(self._row_of))
+        self.table.fill(columns)
+        self._touched.rows[:] = True
 
 
 def name_hash(name: bytes) -> np.uint64:

@@ -11,7 +11,7 @@ it, and decisions that concern the group fall only at cuts; so any batching give
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ import numpy as np
 
 from foretick.core import experts
 from foretick.core.arena import Arena
+from foretick.core.ensemble import Ensemble
 from foretick.core.features import WIDTH, features
 from foretick.core.learner import InlineTrainer, Job, Knowledge, Trainer, learning_rate
 from foretick.core.lstm import ROWS_AT_ONCE, Shape, Stepper, init_weights
@@ -29,6 +30,7 @@ from foretick.core.scaling import outcome, update_scaling
 from foretick.core.schedule import Schedule
 from foretick.core.scores import GroupScores, Tally
 from foretick.core.seasons import update_seasons
+from foretick.core.snapshots import Room, Snapshot, shaping
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,24 +38,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from foretick.core.arena import Block
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """Everything an engine carries, copied: restoring it and going on equals never having stopped.
-
-    Attributes:
-        names: series ids by row.
-        arrays: all arrays by name.
-        numbers: all counters by name.
-        job: the learning job in flight, if any.
-    """
-
-    names: list[bytes]
-    arrays: dict[str, NDArray[Any]]
-    numbers: dict[str, dict[str, Any]]
-    knowledge: Knowledge
-    job: Job | None
 
 
 class Engine:
@@ -71,11 +55,13 @@ class Engine:
         self.shape = self.shape_of(self.recipe)
         self.poisoned = 0  # rows whose state was reset, and jobs that were thrown away, because they were not finite
         self._trainer = trainer or InlineTrainer(self.shape, self.recipe.learn)
-        self._arena = Arena(self.recipe, len(experts.EXPERTS))
+        self._experts = experts.names(self.recipe)
+        self._arena = Arena(self.recipe, len(self._experts))
+        self._ensemble = Ensemble(self._arena, self.recipe)
         self._recorder = Recorder(self.shape, self.recipe.learn)
         self._schedule = Schedule()
-        self._tally = Tally.empty(len(experts.EXPERTS))
-        self._prior = experts.priors(self.recipe.mix)
+        self._tally = Tally.empty(len(self._experts))
+        self._prior = experts.priors(len(self._experts), self.recipe.mix)
         self._job: Job | None = None
         self._knowledge = Knowledge.fresh(init_weights(self.shape, self.recipe.seed))
         self._stepper = Stepper(self.shape, self._knowledge.theta)
@@ -92,7 +78,7 @@ class Engine:
 
     def scores(self) -> list[GroupScores]:
         """Live accuracy so far."""
-        return [self._tally.scores(self.group, self._schedule.active if len(self._arena) else 0, experts.EXPERTS)]
+        return [self._tally.scores(self.group, self._schedule.active if len(self._arena) else 0, self._experts)]
 
     def advance(self, ticks: Ticks) -> Forecasts:
         """Take a batch of ticks, in entry-id order, and forecast each series' next value after each of them."""
@@ -153,11 +139,14 @@ class Engine:
         error = y - block["yhat"]
         clipped = z.clip(-self.recipe.mix.clip, self.recipe.mix.clip).astype(np.float32)
         slot = self._arena.slots[row]
-        self._recorder.abort(slot[(slot >= 0) & first])
+        if first.any():
+            self._recorder.abort(slot[(slot >= 0) & first])
+            self._ensemble.forget(row[first])
         self._recorder.reveal(slot[slot >= 0], clipped[slot >= 0])
 
         block["t"] += 1
         experts.update_mix(block, clipped, self.recipe.mix)
+        self._ensemble.learn(row, block, clipped)
         block["gap"] = np.where(first, 0, ts - block["ts"])
         block["ts"] = ts
         block["y"] = y
@@ -169,7 +158,8 @@ class Engine:
 
     def _forecast(self, row: NDArray[np.int64], block: Block) -> None:
         """Step the LSTM from the carried state, blend the experts, and let the forecast stand."""
-        x, seasonal = features(self._arena, row, block, self.recipe)
+        x, linear, seasonal = features(self._arena, row, block, self.recipe)
+        self._ensemble.forecast_linear(row, block, x, linear)
         slot = self._arena.slots[row]
         recorded = slot >= 0
         self._recorder.record(slot[recorded], x[recorded], block["h"][recorded], block["c"][recorded])
@@ -178,7 +168,8 @@ class Engine:
         if bad.any():
             self.poisoned += int(bad.sum())
             zhat[bad], h[bad], c[bad] = 0, 0, 0
-        block["h"], block["c"] = h, c
+        block["h"], block["c"], block["inputs"] = h, c, x
+        self._ensemble.forecast_readout(row, block)
 
         clip = self.recipe.mix.clip
         known = block["scale"] > 0
@@ -219,16 +210,34 @@ class Engine:
 
     # Snapshots.
 
-    def snapshot(self) -> Snapshot:
-        """Everything carried, copied. Weights and job are never changed in place and need no copy."""
-        arrays = {f"arena.{name}": value for name, value in self._arena.snapshot().items()}
-        arrays |= {f"recorder.{name}": value.copy() for name, value in self._recorder.state.items()}
-        arrays["tally.weight"] = self._tally.weight.copy()
+    @property
+    def layout(self) -> dict[str, Any]:
+        """What a snapshot has to share with this engine for `restore` to make sense of it, as JSON values."""
+        return shaping(self.recipe) | {"experts": list(self._experts), "record": str(self._arena.dtype.descr)}
+
+    def begin_snapshot(self, room: Room) -> None:
+        """Have `room` note what can be copied while the engine goes on."""
+        room.begin(self._rows, self._arena.touched)
+
+    def is_close(self, room: Room) -> bool:
+        """Whether a snapshot into `room` would be quick by now."""
+        return room.is_close(self._rows, self._arena.touched)
+
+    @property
+    def _rows(self) -> dict[str, NDArray[Any]]:
+        return {f"arena.{name}": value for name, value in self._arena.rows.items()}
+
+    def snapshot(self, room: Room | None = None) -> Snapshot:
+        """Everything carried, copied into `room`. Weights and job are never changed in place and need no copy."""
+        whole = {f"arena.{name}": value for name, value in self._arena.marks.items()}
+        whole |= {f"recorder.{name}": value for name, value in self._recorder.state.items()}
+        whole["tally.weight"] = self._tally.weight
         numbers = {
             "schedule": asdict(self._schedule),
             "tally": self._tally.numbers,
             "engine": {"poisoned": self.poisoned},
         }
+        arrays = (room or Room()).take(self._rows, whole, self._arena.touched)
         return Snapshot(self._arena.names, arrays, numbers, self._knowledge, self._job)
 
     def restore(self, snapshot: Snapshot) -> None:

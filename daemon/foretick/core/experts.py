@@ -22,16 +22,22 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from foretick.core.arena import Block
-    from foretick.core.recipe import MixRecipe
+    from foretick.core.recipe import MixRecipe, Recipe
 
 NAIVE, SEASONAL_NAIVE, EWMA, LSTM = range(4)
-EXPERTS = ("naive", "seasonal_naive", "ewma", "lstm")  # the robust linear experts will stand here
+_ALWAYS = ("naive", "seasonal_naive", "ewma", "lstm")
 EWMA_AVERAGE = 2  # index of its rate in ScalingRecipe.average_rates
 
 
-def priors(recipe: MixRecipe) -> NDArray[np.float32]:
+def names(recipe: Recipe) -> tuple[str, ...]:
+    """The K experts of a recipe, in the order of every array over experts."""
+    linear = tuple(one.name for one in recipe.linear)
+    return _ALWAYS + linear + ((recipe.readout.name,) if recipe.readout else ())
+
+
+def priors(experts: int, recipe: MixRecipe) -> NDArray[np.float32]:
     """(K,) prior weights: half on naive, the rest shared."""
-    prior = np.full(len(EXPERTS), (1.0 - recipe.naive_prior) / (len(EXPERTS) - 1), np.float32)
+    prior = np.full(experts, (1.0 - recipe.naive_prior) / (experts - 1), np.float32)
     prior[NAIVE] = recipe.naive_prior
     return prior
 

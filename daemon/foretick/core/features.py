@@ -1,6 +1,6 @@
-"""What the LSTM sees at each tick: F numbers that do not change when a series is shifted or measured in another unit.
+"""What the model sees at each tick: numbers that do not change when a series is shifted or measured in another unit.
 
-Glossary (F = 24 columns)
+The LSTM's F = 27 inputs
     0–7     asinh(d_{t−i}/s), i = 0 … 7: the latest first differences
     8–9     asinh of the deviations from two moving averages, in scales
     10–13   the day: asinh(d/s) at t+2−P, t+1−P, t−P, and asinh(.3 (y_t − y_{t−P})/s); 0 without a season
@@ -8,6 +8,10 @@ Glossary (F = 24 columns)
     18–21   sin and cos of the time of day and of the week at the expected time of the next tick
     22      log(fast scale / scale)
     23      1/(1 + t/50): how young the series is
+    24–26   asinh of the forecasts of the linear experts, filled in by the engine
+
+The linear experts' 27 features, all clipped to ±20 scales: the latest 16 differences, 1, the two deviations, and
+columns 10–17, none of them compressed.
 """
 
 from __future__ import annotations
@@ -27,14 +31,18 @@ if TYPE_CHECKING:
     from foretick.core.recipe import Recipe
 
 RECENT = 8  # first differences
-WIDTH = 24  # F
+LINEAR_FORECASTS = slice(24, 27)  # columns of the inputs
+WIDTH = 27  # F
+DIFFERENCES = 16  # of the linear features
+PLAIN_WIDTH = DIFFERENCES + 3  # linear features without seasons
+LINEAR_WIDTH = PLAIN_WIDTH + 8
 _ASINH = slice(0, 18)  # columns that are compressed: differences have heavy tails
 _AVERAGE_WEIGHTS = np.array([0.3, 0.1])  # a deviation from a slower average is larger; brings both near one
 _SEASON_WEIGHT = 0.3  # likewise for the change since one season ago
 _YOUTH_TICKS = 50.0
 _RATIO_FLOOR = 0.05  # of fast over slow scale: a pause is no −∞
 _DAY_AND_WEEK_MS = np.array([MS_PER_DAY, 7 * MS_PER_DAY])
-_RECENT_OFFSETS = np.arange(RECENT + 1)[None, :]
+_OFFSETS = np.arange(DIFFERENCES + 1)[None, :]
 
 
 def season_offsets(season: NDArray[np.int32]) -> NDArray[np.int64]:
@@ -45,8 +53,8 @@ def season_offsets(season: NDArray[np.int32]) -> NDArray[np.int64]:
 
 def features(
     arena: Arena, rows: NDArray[np.int64], block: Block, recipe: Recipe
-) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """The LSTM's inputs after tick t, and the seasonal naive forecast.
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float64]]:
+    """The inputs after tick t, and the seasonal naive forecast.
 
     Args:
         arena: holder of the windows, tick t already pushed.
@@ -55,17 +63,23 @@ def features(
         recipe: constants.
 
     Returns:
-        (n, F) float32 inputs; (n,) float64 y_{t+1−P} − y_t in scales, 0 where there is no season yet.
+        (n, F) float32 inputs of the LSTM, without the linear forecasts; (n, 27) float32 features of the linear
+        experts; (n,) float64 y_{t+1−P} − y_t in scales, 0 where there is no season yet.
     """
     n, t, clip = len(rows), block["t"], recipe.scaling.clip
     per_scale = inverse_scale(block)
     x = np.zeros((n, WIDTH), np.float32)
 
-    recent = arena.window.at(rows, t, _RECENT_OFFSETS)
-    seen = _RECENT_OFFSETS[:, 1:] <= t[:, None]
-    x[:, :RECENT] = np.where(seen, ((recent[:, :-1] - recent[:, 1:]) * per_scale).clip(-clip, clip), 0.0)
+    linear = np.zeros((n, LINEAR_WIDTH), np.float32)
+
+    recent = arena.window.at(rows, t, _OFFSETS)
+    seen = _OFFSETS[:, 1:] <= t[:, None]
+    linear[:, :DIFFERENCES] = np.where(seen, ((recent[:, :-1] - recent[:, 1:]) * per_scale).clip(-clip, clip), 0.0)
+    linear[:, DIFFERENCES] = 1.0
     deviation = block["deviation"][:, : len(_AVERAGE_WEIGHTS)]
-    x[:, 8:10] = (_AVERAGE_WEIGHTS * deviation * per_scale).clip(-clip, clip)
+    linear[:, DIFFERENCES + 1 : PLAIN_WIDTH] = (_AVERAGE_WEIGHTS * deviation * per_scale).clip(-clip, clip)
+    x[:, :RECENT] = linear[:, :RECENT]
+    x[:, 8:10] = linear[:, DIFFERENCES + 1 : PLAIN_WIDTH]
 
     seasonal = np.zeros(n)
     season = block["season"]
@@ -76,7 +90,7 @@ def features(
         change = _SEASON_WEIGHT * (block["y"][:, None] - past[:, :, 2])
         columns = np.concatenate([moves, change[:, :, None]], axis=2) * per_scale[:, :, None]
         columns = np.where(known[:, :, None], columns.clip(-clip, clip), 0.0)
-        x[:, 10:18] = columns.reshape(n, 8)
+        linear[:, PLAIN_WIDTH:] = x[:, 10:18] = columns.reshape(n, 8)
         naive = (past[:, 0, 1] - block["y"]) * per_scale[:, 0]
         seasonal = np.where(known[:, 0], naive.clip(-clip, clip), 0.0)
 
@@ -87,7 +101,7 @@ def features(
     ratio = block["fast"] * per_scale[:, 0]
     x[:, 22] = torch.log_(torch.from_numpy(ratio + _RATIO_FLOOR)).numpy()
     x[:, 23] = 1.0 / (1.0 + t / _YOUTH_TICKS)
-    return x, seasonal
+    return x, linear, seasonal
 
 
 def _clock(ts: NDArray[np.int64]) -> NDArray[np.float32]:

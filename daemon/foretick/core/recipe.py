@@ -44,6 +44,33 @@ class MixRecipe:
 
 
 @dataclass(frozen=True, slots=True)
+class LinearRecipe:
+    """One robust linear expert.
+
+    Attributes:
+        name: among the experts.
+        forgetting: λ per tick; .998 forgets over 500 ticks; at .995 and below it blows up.
+        hub: bound of an error's pull, in running mean errors.
+        start: what a feature's variance in P begins with.
+        seasonal: whether it sees the season columns.
+    """
+
+    name: str
+    forgetting: float
+    hub: float
+    start: float
+    seasonal: bool = True
+
+
+LINEAR = (
+    LinearRecipe("linear_quick", forgetting=0.998, hub=0.5, start=1.0),
+    LinearRecipe("linear", forgetting=0.9995, hub=0.5, start=0.1),
+    LinearRecipe("linear_plain", forgetting=0.9995, hub=1.0, start=0.1, seasonal=False),
+)
+READOUT = LinearRecipe("readout", forgetting=0.998, hub=0.5, start=0.1)
+
+
+@dataclass(frozen=True, slots=True)
 class LearnRecipe:
     """Truncated BPTT on recorded chunks. `t` counts ticks per active series."""
 
@@ -70,6 +97,9 @@ class Recipe:
     hidden: int = 64  # H; 32 costs 3% of error, 128 gains 1–2% at four times the price
     window: int = 1536  # ticks of history per series: a day of minutes (1,440) with its neighbours
     cold_ticks: int = 10  # ticks with the naive forecast only
+    linear: tuple[LinearRecipe, ...] = LINEAR  # diverse memories and robustness; each helps some kind of series
+    linear_cold_ticks: int = 20  # a linear expert is silent so long
+    readout: LinearRecipe | None = READOUT  # on the LSTM's state, per series: the best single expert; None without
     late_run: int = 16  # late ticks in a row after which a series restarts at the new time
     max_series: int = 1_000_000
     seed: int = 0

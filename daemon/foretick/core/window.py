@@ -10,36 +10,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
+
+    from foretick.core.columns import Column
 
 
 class Window:
-    """A ring of W numbers per row. The tick number t lives with the series' other state, not here.
+    """A ring of W numbers per row of a column. The tick number t lives with the series' other state, not here."""
 
-    Untouched pages cost no memory: a row that has seen few ticks occupies few pages.
-    """
-
-    def __init__(self, length: int, dtype: type = np.float64) -> None:
-        self.length = length
-        self._rings: NDArray[Any] = np.zeros((0, length), dtype)
-
-    @property
-    def rings(self) -> NDArray[Any]:
-        """(S, W) the rings themselves, for snapshots."""
-        return self._rings
-
-    def resize(self, rows: int) -> None:
-        """Make room for `rows` rows; those that exist keep their content."""
-        grown = np.zeros((rows, self.length), self._rings.dtype)
-        grown[: len(self._rings)] = self._rings
-        self._rings = grown
+    def __init__(self, column: Column) -> None:
+        self._column = column
+        self.length = column.rows.shape[1]
 
     def push(self, row: NDArray[np.int64], t: NDArray[np.int64], values: NDArray[Any]) -> None:
         """Store each row's tick number t."""
-        self._rings[row, t % self.length] = values
+        self._column.rows[row, t % self.length] = values
 
     def at(self, row: NDArray[np.int64], t: NDArray[np.int64], offset: NDArray[np.int64]) -> NDArray[Any]:
         """Values `offset` ticks before tick t.
@@ -54,8 +41,10 @@ class Window:
         """
         flat = (t[:, None] - offset) % self.length
         flat += (row * self.length)[:, None]
-        return self._rings.reshape(-1).take(flat)
+        values: NDArray[Any] = self._column.rows.reshape(-1).take(flat)
+        return values
 
     def latest(self, row: NDArray[np.int64]) -> NDArray[Any]:
         """(n, W) whole rings, in ring order."""
-        return self._rings[row]
+        rings: NDArray[Any] = self._column.rows[row]
+        return rings

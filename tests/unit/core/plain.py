@@ -83,6 +83,22 @@ class PlainSeries:
         x += [math.log((self.fast / self.s if self.s > 0 else 0.0) + 0.05), 1 / (1 + t / 50)]
         return x
 
+    def linear_features(self):
+        t, y = self.t, self.y
+        x = [self.per_scale(self.d(t - i)) for i in range(16)]
+        x += [
+            1.0,
+            self.per_scale(0.3 * (y[t] - self.averages[0.1])),
+            self.per_scale(0.1 * (y[t] - self.averages[0.01])),
+        ]
+        for P in self.season:
+            if P == 0 or t < P + 1:
+                x += [0.0] * 4
+            else:
+                x += [self.per_scale(self.d(u)) for u in (t + 2 - P, t + 1 - P, t - P)]
+                x += [self.per_scale(0.3 * (y[t] - y[t - P]))]
+        return x
+
     def seasonal_naive(self):
         P = self.season[0]
         return self.per_scale(self.y[self.t + 1 - P] - self.y[self.t]) if P and self.t > P else 0.0
@@ -92,11 +108,11 @@ class PlainSeries:
 
 
 class PlainMix:
-    """ML-Poly over naive, seasonal naive, EWMA and LSTM, with the smooth prior."""
+    """ML-Poly with the smooth prior: half on naive, the rest shared."""
 
-    def __init__(self):
-        self.R, self.V, self.loss, self.outcomes = [0.0] * 4, [0.0] * 4, 0.0, 0
-        self.prior = [1 / 2, 1 / 6, 1 / 6, 1 / 6]
+    def __init__(self, experts):
+        self.R, self.V, self.loss, self.outcomes = [0.0] * experts, [0.0] * experts, 0.0, 0
+        self.prior = [1 / 2] + [1 / 2 / (experts - 1)] * (experts - 1)
 
     def learn(self, z, p, experts):
         self.outcomes += 1
@@ -113,3 +129,32 @@ class PlainMix:
 
     def blend(self, experts):
         return clip(sum(w * E for w, E in zip(self.weights(), experts, strict=True)))
+
+
+class PlainLinear:
+    """Robust recursive least squares in float64, feature by feature."""
+
+    def __init__(self, k, forgetting, hub, start):
+        self.theta, self.P = [0.0] * k, [[0.0] * k for _ in range(k)]
+        self.forgetting, self.hub, self.start, self.size, self.outcomes = forgetting, hub, start, 0.0, 0
+
+    def forecast(self, x):
+        return sum(a * b for a, b in zip(self.theta, x, strict=True))
+
+    def learn(self, x, z):
+        K = range(len(x))
+        for i in K:
+            if self.P[i][i] == 0 and x[i] != 0:
+                self.P[i][i] = self.start
+        self.outcomes += 1
+        e = z - self.forecast(x)
+        self.size += max(0.01, 1 / self.outcomes) * (abs(e) - self.size)
+        w = min(1.0, self.hub * self.size / abs(e)) if e else 1.0
+        Px = [sum(self.P[i][j] * x[j] for j in K) for i in K]
+        down = self.forgetting / w + sum(x[i] * Px[i] for i in K)
+        g = [part / down for part in Px]
+        self.theta = [a + b * e for a, b in zip(self.theta, g, strict=True)]
+        self.P = [[(self.P[i][j] - g[i] * Px[j]) / self.forgetting for j in K] for i in K]
+        mean = sum(self.P[i][i] for i in K) / len(x)
+        if mean > 100:
+            self.P = [[part * 100 / mean for part in row] for row in self.P]

@@ -44,7 +44,8 @@ def run(y, step_ms=HOUR, recipe=STILL):
         answer = engine.advance(ticks_of([(b"a", MONDAY + i, ts, value)]))
         plain.take(value, ts)
         block = engine._arena.gather(row)
-        x, seasonal = features(engine._arena, row, block, recipe)
+        x, linear, seasonal = features(engine._arena, row, block, recipe)
+        np.testing.assert_allclose(linear[0], plain.linear_features(), rtol=2e-6, atol=2e-6)
         yield plain, block[0], x[0], seasonal[0], answer
 
 
@@ -61,7 +62,9 @@ def test_scales_averages_inputs_and_simple_experts_follow_their_formulas(kind):
         assert tuple(block["season"]) == plain.season
         assert x.shape == (WIDTH,)
         assert x.dtype == np.float32
-        np.testing.assert_allclose(x, plain.inputs(), rtol=2e-6, atol=2e-6)
+        np.testing.assert_allclose(x[:24], plain.inputs(), rtol=2e-6, atol=2e-6)
+        said = np.arcsinh(block["expert"][experts.LSTM + 1 : experts.LSTM + 4])
+        np.testing.assert_allclose(block["inputs"], [*x[:24], *said], rtol=1e-6)
         assert seasonal == pytest.approx(plain.seasonal_naive(), rel=1e-12)
         assert block["expert"][experts.NAIVE] == 0
         assert block["expert"][experts.SEASONAL_NAIVE] == pytest.approx(plain.seasonal_naive(), rel=1e-6)
@@ -70,7 +73,7 @@ def test_scales_averages_inputs_and_simple_experts_follow_their_formulas(kind):
 
 @pytest.mark.parametrize("kind", ["walk", "steps", "season"])
 def test_the_mix_follows_its_formulas_and_the_forecast_its_mix(kind):
-    mix, standing, listened = PlainMix(), None, False
+    mix, standing, listened = PlainMix(len(experts.names(STILL))), None, False
     for plain, block, _, _, answer in run(values(kind)):
         if standing is not None:
             s, p, given = standing
@@ -113,7 +116,7 @@ def test_the_live_scores_are_what_a_recount_of_ticks_and_forecasts_finds(kind):
         found.naive_scaled_squared_error,
     ] == pytest.approx(sums.tolist(), rel=1e-9)
     assert sum(found.expert_weight.values()) <= 1
-    assert set(found.expert_weight) == set(experts.EXPERTS)
+    assert set(found.expert_weight) == set(experts.names(STILL))
 
 
 def test_one_outlier_counts_two_hundred_at_the_most():

@@ -5,13 +5,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from foretick.core.columns import Column
 from foretick.core.window import Window
 
 
 def filled(length, histories):
     """A window into which the rows' values were pushed one by one."""
-    window = Window(length)
-    window.resize(len(histories))
+    column = Column((length,), np.float64)
+    column.resize(len(histories))
+    window = Window(column)
     for row, values in enumerate(histories):
         for t, value in enumerate(values):
             window.push(np.array([row]), np.array([t]), np.array([value]))
@@ -37,9 +39,11 @@ def test_rows_may_be_asked_in_any_order_with_offsets_of_their_own():
 
 
 def test_growing_keeps_what_was_there_and_starts_empty():
-    window = filled(3, [[1.0, 2.0]])
-    window.resize(3)
-    assert window.rings.tolist() == [[1, 2, 0], [0, 0, 0], [0, 0, 0]]
+    column = Column((3,), np.float64)
+    column.resize(1)
+    column.rows[0] = [1, 2, 0]
+    column.resize(3)
+    assert column.rows.tolist() == [[1, 2, 0], [0, 0, 0], [0, 0, 0]]
 
 
 def test_what_was_asked_for_is_a_copy():
@@ -53,8 +57,9 @@ def test_what_was_asked_for_is_a_copy():
 
 @pytest.mark.parametrize("dtype", [np.float64, np.int64])
 def test_a_window_keeps_its_numbers_exactly(dtype):
-    window = Window(2, dtype)
-    window.resize(1)
+    column = Column((2,), dtype)
+    column.resize(1)
+    window = Window(column)
     window.push(np.array([0]), np.array([0]), np.array([2**53 - 1], dtype))
     assert window.latest(np.array([0])).dtype == dtype
     assert window.latest(np.array([0]))[0, 0] == 2**53 - 1

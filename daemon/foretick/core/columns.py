@@ -1,0 +1,60 @@
+"""Arrays with one row per series that grow together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike, NDArray
+
+
+class Column:
+    """An array of shape (S, …); zero where nothing was stored.
+
+    Untouched pages cost no memory: a wide row that was never written occupies none.
+    """
+
+    def __init__(self, shape: tuple[int, ...], dtype: DTypeLike) -> None:
+        self.rows: NDArray[Any] = np.zeros((0, *shape), dtype)
+
+    def resize(self, rows: int) -> None:
+        """Make room for `rows` rows; those that exist keep their content."""
+        grown = np.zeros((rows, *self.rows.shape[1:]), self.rows.dtype)
+        grown[: len(self.rows)] = self.rows
+        self.rows = grown
+
+
+class Table:
+    """Columns by name, resized and copied as one."""
+
+    def __init__(self) -> None:
+        self._columns: dict[str, Column] = {}
+
+    def column(self, name: str, shape: tuple[int, ...], dtype: DTypeLike) -> Column:
+        """A new column."""
+        self._columns[name] = Column(shape, dtype)
+        return self._columns[name]
+
+    def resize(self, rows: int) -> None:
+        """Resize every column."""
+        for column in self._columns.values():
+            column.resize(rows)
+
+    def views(self, rows: int) -> dict[str, NDArray[Any]]:
+        """The first `rows` rows of every column, not copied."""
+        return {name: column.rows[:rows] for name, column in self._columns.items()}
+
+    def fill(self, arrays: dict[str, NDArray[Any]]) -> None:
+        """Put back what `views` showed, by name; every column must have that many rows."""
+        for name, array in arrays.items():
+            self._columns[name].rows[:] = array
+
+
+def as_slice(rows: NDArray[np.int64]) -> slice | NDArray[np.int64]:
+    """Ascending distinct rows as a slice where they have no gap, so that indexing gives a view and copies nothing."""
+    n = len(rows)
+    if n and int(rows[-1]) - int(rows[0]) == n - 1:
+        return slice(int(rows[0]), int(rows[-1]) + 1)
+    return rows
