@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 EXTRAS := embedded,demo,test,lint
+CAMPAIGNS ?= 10
+SEED      ?=
 
 .PHONY: help demo test lint format chaos bench clean
 .DEFAULT_GOAL := help
@@ -20,6 +22,9 @@ demo: $(VENV)/.installed ## live ticks from this computer, forecast before your 
 
 test: $(VENV)/.installed ## the whole test suite, as CI runs it
 	$(BIN)/python -m pytest -n auto $(PYTEST_ARGS)
+
+chaos: $(VENV)/.installed ## kill it by the hundred: CAMPAIGNS=10 (minutes each); SEED=… repeats one
+	FORETICK_TEST_CAMPAIGNS=$(CAMPAIGNS) FORETICK_TEST_SEED=$(SEED) $(BIN)/python -m pytest -m chaos tests/chaos $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed ## style, types and architecture
 	$(BIN)/ruff format --check .
