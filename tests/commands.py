@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from servers import daemon_environment
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 # The first process on the terminal has to claim it, so that Ctrl-C becomes a signal.
@@ -36,16 +37,22 @@ def foretick(*arguments: str, folder: Path, given: str = "", **settings: Any) ->
     )
 
 
-def started(*arguments: str, folder: Path, **settings: Any) -> subprocess.Popen[bytes]:
-    """Starts a verb whose standard input, output and error are pipes."""
-    return subprocess.Popen(
+@contextlib.contextmanager
+def started(*arguments: str, folder: Path, **settings: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """A verb whose standard input, output and error are pipes; gone at the end of the block."""
+    with subprocess.Popen(
         [sys.executable, "-m", "foretick", *arguments],
         cwd=folder,
         env=daemon_environment(**settings) | {"HOME": str(folder), "COLUMNS": "80"},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-    )
+    ) as process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
 
 
 class Terminal:

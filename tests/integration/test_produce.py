@@ -96,19 +96,19 @@ def test_the_stream_is_trimmed_where_that_is_wanted(redis_server, tmp_path):
 
 def test_a_line_arrives_while_the_pipe_stays_open_and_ctrl_c_ends_it_cleanly(redis_server, tmp_path):
     client = redis_server.client()
-    one = started("produce", "-", folder=tmp_path, redis__url=redis_server.url)
-    one.stdin.write(b'{"series": "a", "value": 1}\nnonsense\n')
-    one.stdin.flush()
-    wait_until(lambda: client.xlen("ticks") == 1, 30)
-    one.stdin.write(b'{"series": "a", "value": 2}\n')
-    one.stdin.flush()
-    wait_until(lambda: client.xlen("ticks") == 2)
-    one.send_signal(signal.SIGINT)
-    said, warned = one.communicate(timeout=10)
-    assert one.returncode == 0
-    assert said.startswith(b"sent 2 ticks to ticks in ")
-    assert b"left out standard input:2: no JSON: 'nonsense'" in warned
-    assert b"Traceback" not in warned
+    with started("produce", "-", folder=tmp_path, redis__url=redis_server.url) as one:
+        one.stdin.write(b'{"series": "a", "value": 1}\nnonsense\n')
+        one.stdin.flush()
+        wait_until(lambda: client.xlen("ticks") == 1, 30)
+        one.stdin.write(b'{"series": "a", "value": 2}\n')
+        one.stdin.flush()
+        wait_until(lambda: client.xlen("ticks") == 2)
+        one.send_signal(signal.SIGINT)
+        said, warned = one.communicate(timeout=10)
+        assert one.returncode == 0
+        assert said.startswith(b"sent 2 ticks to ticks in ")
+        assert b"left out standard input:2: no JSON: 'nonsense'" in warned
+        assert b"Traceback" not in warned
 
 
 def test_ctrl_c_in_a_recording_tells_what_was_sent_and_is_no_success(redis_server, tmp_path):
@@ -129,33 +129,33 @@ def test_ctrl_c_in_a_recording_tells_what_was_sent_and_is_no_success(redis_serve
 def test_this_computers_sensors_are_a_source(redis_server, tmp_path):
     pytest.importorskip("psutil")
     client = redis_server.client()
-    one = started("produce", "--sensors", folder=tmp_path, redis__url=redis_server.url)
-    wait_until(lambda: client.xlen("ticks") > 10, 30)
-    one.send_signal(signal.SIGTERM)
-    said, _ = one.communicate(timeout=10)
-    assert one.returncode == 0
-    assert said.startswith(f"sent {client.xlen('ticks'):,} ticks to ticks".encode())
-    assert {fields[b"series"] for _, fields in client.xrange("ticks")} >= {b"memory_percent", b"cpu0_percent"}
+    with started("produce", "--sensors", folder=tmp_path, redis__url=redis_server.url) as one:
+        wait_until(lambda: client.xlen("ticks") > 10, 30)
+        one.send_signal(signal.SIGTERM)
+        said, _ = one.communicate(timeout=10)
+        assert one.returncode == 0
+        assert said.startswith(f"sent {client.xlen('ticks'):,} ticks to ticks".encode())
+        assert {fields[b"series"] for _, fields in client.xrange("ticks")} >= {b"memory_percent", b"cpu0_percent"}
 
 
 def test_a_restarted_server_loses_no_tick(private_server, tmp_path):
     server = private_server("redis", appendonly="yes", appendfsync="always")
-    one = started("produce", "-", folder=tmp_path, redis__url=server.url)
-    one.stdin.write(b'{"value": 0}\n')
-    one.stdin.flush()
-    wait_until(lambda: server.client().xlen("ticks") == 1, 30)
-    server.stop()
-    one.stdin.write(b"".join(b'{"value": %d}\n' % k for k in range(1, 6)))
-    one.stdin.flush()
-    wait_until(lambda: b"trying again" in one.stderr.readline(), 30)
-    server.restart()
-    one.stdin.close()
-    one.stdin = None
-    said, warned = one.communicate(timeout=30)
-    assert one.returncode == 0
-    assert b"the server is back" in warned
-    assert sorted(set(values(server.client()))) == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
-    assert b"sent 6 ticks" in said
+    with started("produce", "-", folder=tmp_path, redis__url=server.url) as one:
+        one.stdin.write(b'{"value": 0}\n')
+        one.stdin.flush()
+        wait_until(lambda: server.client().xlen("ticks") == 1, 30)
+        server.stop()
+        one.stdin.write(b"".join(b'{"value": %d}\n' % k for k in range(1, 6)))
+        one.stdin.flush()
+        wait_until(lambda: b"trying again" in one.stderr.readline(), 30)
+        server.restart()
+        one.stdin.close()
+        one.stdin = None
+        said, warned = one.communicate(timeout=30)
+        assert one.returncode == 0
+        assert b"the server is back" in warned
+        assert sorted(set(values(server.client()))) == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
+        assert b"sent 6 ticks" in said
 
 
 def test_a_batch_whose_answer_is_lost_is_sent_again_and_said_to_be(redis_server, tmp_path):
@@ -174,25 +174,27 @@ def test_a_full_server_is_waited_for_and_the_order_kept(private_server, tmp_path
     server = private_server("redis")
     client = server.client()
     client.config_set("maxmemory", "1")
-    one = started("produce", str(history(tmp_path, 2500)), "--speed", "max", folder=tmp_path, redis__url=server.url)
-    wait_until(lambda: b"OOM" in one.stderr.readline(), 30)
-    client.config_set("maxmemory", "0")
-    one.communicate(timeout=30)
-    assert one.returncode == 0
-    assert values(client) == [(k * 7919) % 1000 / 8 for k in range(2500)]
+    with started(
+        "produce", str(history(tmp_path, 2500)), "--speed", "max", folder=tmp_path, redis__url=server.url
+    ) as one:
+        wait_until(lambda: b"OOM" in one.stderr.readline(), 30)
+        client.config_set("maxmemory", "0")
+        one.communicate(timeout=30)
+        assert one.returncode == 0
+        assert values(client) == [(k * 7919) % 1000 / 8 for k in range(2500)]
 
 
 def test_a_daemon_that_is_too_far_behind_is_waited_for(redis_server, tmp_path):
     client = redis_server.client()
     client.xgroup_create("ticks", "foretick", "0", mkstream=True)
     arguments = ("produce", str(history(tmp_path, 4000)), "--speed", "max", "--max-lag", "1500")
-    one = started(*arguments, folder=tmp_path, redis__url=redis_server.url)
-    wait_until(lambda: client.xlen("ticks") == 2000, 30)
-    seen = client.xinfo_stream("ticks")["last-generated-id"]
-    client.execute_command("XGROUP", "SETID", "ticks", "foretick", seen, "ENTRIESREAD", 2000)
-    wait_until(lambda: client.xlen("ticks") == 4000)
-    one.communicate(timeout=10)
-    assert one.returncode == 0
+    with started(*arguments, folder=tmp_path, redis__url=redis_server.url) as one:
+        wait_until(lambda: client.xlen("ticks") == 2000, 30)
+        seen = client.xinfo_stream("ticks")["last-generated-id"]
+        client.execute_command("XGROUP", "SETID", "ticks", "foretick", seen, "ENTRIESREAD", 2000)
+        wait_until(lambda: client.xlen("ticks") == 4000)
+        one.communicate(timeout=10)
+        assert one.returncode == 0
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def test_the_version_is_told(foretick):
     assert (done.returncode, done.stdout, done.stderr) == (0, f"foretick {__version__}\n", "")
 
 
-@pytest.mark.parametrize("verb", ["run", "check", "demo", "backtest"])
+@pytest.mark.parametrize("verb", ["run", "check", "demo", "backtest", "produce", "watch", "inspect", "resend"])
 def test_help_comes_with_examples(foretick, verb):
     done = foretick(verb, "--help")
     assert done.returncode == 0
@@ -84,7 +84,6 @@ def test_nobody_waits_for_torch_who_does_not_need_it(arguments, tmp_path):
             ["run", "--http-port", "99999"],
             'http.port cannot be "99999" (flag --http-port): write a port from 0 to 65535',
         ),
-        (["run", "--stream", "a", "--stream", "b"], "several streams come with a later release"),
         (["run", "--config", "none.toml"], "none.toml (--config) does not exist"),
         (["demo", "--seconds", "soon"], "'soon' is no time"),
         (["backtest"], "the following arguments are required: FILE"),

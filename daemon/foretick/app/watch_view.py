@@ -61,7 +61,7 @@ class Watched:
         self._worst = worst
         self._history = History()
         self._lines: list[str] = []
-        self._told_trouble: str | None = None
+        self._is_away_told = False
 
     def observe(self, forecasts: Sequence[SeenForecast], *, live: bool = True) -> None:
         """Take new forecasts; of those that are not live there will be no lines."""
@@ -95,8 +95,8 @@ class Watched:
 
     def lines(self, elapsed_seconds: float) -> Iterable[str]:  # noqa: ARG002  the shape of a view
         """A line for every forecast, or the worst of them; and when the server goes or comes."""
-        if self.trouble != self._told_trouble:
-            self._told_trouble = self.trouble
+        if (self.trouble is not None) != self._is_away_told:
+            self._is_away_told = self.trouble is not None
             yield self.trouble or "the server is back"
         if self._worst:
             yield f"{self._headline()}; worst: {', '.join(self._worst_words()) or '…'}"
