@@ -73,12 +73,12 @@ class Telemetry:
         self._leases_lost = self._counter("lease_lost", "Leases that another process took or that expired.")
         self._regressions = self._counter("position_regressions", "Times that Redis came back with an older position.")
         self._replayed = self._counter("replayed_ticks", "Ticks read again, unpublished, to rebuild state.")
-        self._embedded_up = self._gauge("embedded_server_up", "Whether the embedded server runs.") if embedded else None
-
-    def count_ticks(self, stream: bytes, n: int) -> None:
         self._checkpoint_age = self._gauge("checkpoint_age_seconds", "Time since state was last safe.", "partition")
         self._checkpoint_bytes = self._gauge("checkpoint_bytes", "Size of the newest checkpoint.", "partition")
         self._checkpoint_failures = self._counter("checkpoint_failures", "Checkpoints not written, or refused.")
+        self._embedded_up = self._gauge("embedded_server_up", "Whether the embedded server runs.") if embedded else None
+
+    def count_ticks(self, stream: bytes, n: int) -> None:
         """Count n well-formed ticks."""
         self._counters_of(stream).ticks.inc(n)
 
@@ -136,23 +136,6 @@ class Telemetry:
         """Count n ticks read again."""
         self._replayed.inc(n)
 
-    def set_embedded_up(self, *, up: bool) -> None:
-        """Tell whether the embedded server runs; only for a daemon that has one."""
-        if self._embedded_up is None:
-            raise RuntimeError("Telemetry was made without `embedded`")
-        self._embedded_up.set(up)
-
-    def watch_scores(self, source: Callable[[], Sequence[GroupScores]], partition: str = "default") -> None:
-        """Ask `source`, instead of an earlier one, for a partition's accuracy at every scrape, on its thread."""
-        self._scores.watch(partition, source)
-
-    def forget_scores(self, partition: str = "default") -> None:
-        """Ask no more: another process owns the partition now."""
-        self._scores.forget(partition)
-
-    def exposition(self) -> bytes:
-        """Everything in Prometheus' text format; safe from any thread."""
-        return generate_latest(self.registry)
     def put_checkpoint(self, partition: str, size_bytes: int, saved_at_seconds: float) -> None:
         """Tell the size of a partition's newest checkpoint, and when it was taken, in seconds since the epoch, UTC."""
         self._checkpoint_bytes.labels(partition).set(size_bytes)
@@ -173,6 +156,23 @@ class Telemetry:
         """Count a checkpoint that could not be written, or was refused when it was read."""
         self._checkpoint_failures.inc()
 
+    def set_embedded_up(self, *, up: bool) -> None:
+        """Tell whether the embedded server runs; only for a daemon that has one."""
+        if self._embedded_up is None:
+            raise RuntimeError("Telemetry was made without `embedded`")
+        self._embedded_up.set(up)
+
+    def watch_scores(self, source: Callable[[], Sequence[GroupScores]], partition: str = "default") -> None:
+        """Ask `source`, instead of an earlier one, for a partition's accuracy at every scrape, on its thread."""
+        self._scores.watch(partition, source)
+
+    def forget_scores(self, partition: str = "default") -> None:
+        """Ask no more: another process owns the partition now."""
+        self._scores.forget(partition)
+
+    def exposition(self) -> bytes:
+        """Everything in Prometheus' text format; safe from any thread."""
+        return generate_latest(self.registry)
 
     def _counters_of(self, stream: bytes) -> _StreamCounters:
         """The stream's counters, kept: `labels()` takes as long as counting itself."""
