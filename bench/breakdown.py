@@ -30,6 +30,7 @@ from foretick.core import experts
 from foretick.core.arena import Arena
 from foretick.core.engine import Engine
 from foretick.core.learner import InlineTrainer
+from foretick.core.linear import LinearExpert
 from foretick.core.lstm import Stepper
 from foretick.core.recipe import Recipe
 from foretick.core.recorder import Recorder
@@ -85,6 +86,8 @@ PARTS: tuple[tuple[Any, str, str], ...] = (  # owner, name, label
     (Recorder, "record", "recorder"),
     (Stepper, "step", "LSTM step"),
     (experts, "weights", "expert weights"),
+    (LinearExpert, "learn", "linear experts: learn"),
+    (LinearExpert, "forecast", "linear experts: forecast"),
     (Engine, "_cut", "learning: cut a job"),
     (InlineTrainer, "collect", "learning: compute a job"),
 )
