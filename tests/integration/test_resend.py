@@ -11,6 +11,8 @@ from foretick import cli
 from foretick.ports.connection import RedisConnection
 from foretick.ports.letters import BATCH_LETTERS, DeadLetters
 from foretick.ports.wire import DeadLetter, dead_fields
+from partitions import forecasts, position, run_loop
+from servers import wait_until
 
 pytestmark = pytest.mark.redis
 
@@ -145,6 +147,24 @@ def test_a_connection_that_is_cut_in_the_middle_doubles_and_loses_nothing(redis_
     assert status == 0
     assert said == "ticks: 150 dead letters sent again (bad_ts 150)\n"
     assert ticks(client) == [{b"value": b"%d" % k} for k in range(150)]
+
+
+def test_the_daemon_beside_it_answers_each_once_more(redis_server, resend):
+    client = redis_server.client()
+    for k in range(3 * BATCH_LETTERS):
+        client.xadd("ticks", {"value": "abc" if k % 2 else k})
+    loop = run_loop(redis_server)
+    try:
+        wait_until(lambda: client.xlen(DEAD) == 3 * BATCH_LETTERS // 2)
+        status, said = resend()
+        assert status == 0
+        assert said.endswith("ticks: 150 dead letters sent again (not_a_number 150)\n")  # the loop logs before it
+        wait_until(lambda: position(client)[2] == 0)
+    finally:
+        loop.stop()
+    assert client.xlen("ticks") == 450
+    assert len(forecasts(client)) == 150
+    assert client.xlen(DEAD) == 150  # they are no better than they were
 
 
 def test_letters_that_come_meanwhile_are_left_for_another_time(redis_server):
