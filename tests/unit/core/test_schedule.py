@@ -8,8 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foretick.core.arena import Arena
+from foretick.core.engine import Engine
+from foretick.core.learner import InlineTrainer
 from foretick.core.recipe import LearnRecipe, Recipe
 from foretick.core.schedule import Schedule
+from property.engine_streams import SMALL, columns
 
 EVERY = LearnRecipe(early_every=2, every=8, early_until=20)
 
@@ -110,3 +113,36 @@ def test_time_is_counted_in_ticks_per_active_series():
     _, schedule = cut_positions(rounds(5, 41))
     assert schedule.t == 36
     assert math.isclose(schedule.t + schedule.ticks / schedule.active, 41)
+
+
+class Diary(InlineTrainer):
+    """Writes down before which tick a job was submitted and collected."""
+
+    def __init__(self):
+        super().__init__(Engine(SMALL).shape, SMALL.learn)
+        self.now, self.lines = 0, []
+
+    def submit(self, job):
+        self.lines.append(("submit", job.number, self.now))
+        self.number = job.number
+        super().submit(job)
+
+    def collect(self):
+        self.lines.append(("collect", self.number, self.now))
+        return super().collect()
+
+
+def test_the_weights_of_a_job_are_adopted_where_the_next_job_is_cut():
+    trainer = Diary()
+    engine = Engine(SMALL, trainer)
+    ticks = columns(np.random.default_rng(0).standard_normal((40, 2)))
+    for trainer.now in range(len(ticks)):
+        before = engine._knowledge
+        engine.advance(ticks.slice(trainer.now, trainer.now + 1))
+        assert (engine._knowledge is not before) == (("collect", trainer.now) in [(a, c) for a, _, c in trainer.lines])
+    submitted = [at for act, _, at in trainer.lines if act == "submit"]
+    expected = [("submit", 0, submitted[0])]
+    for number, at in enumerate(submitted[1:]):
+        expected += [("collect", number, at), ("submit", number + 1, at)]
+    assert trainer.lines == expected
+    assert len(set(submitted)) == len(submitted) > 10
