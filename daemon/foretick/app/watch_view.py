@@ -79,7 +79,9 @@ class Watched:
         title = Text.assemble((self._series or "all series", "bold"), f" in {self._stream}   ", state)
         title.truncate(WIDTH, overflow="ellipsis")
         if not self.board.rows:
-            return Group(title, Text(""), Text(f"  waiting for the first forecast …  {self.hint}", "dim"))
+            return Group(
+                title, Text(""), Text("  waiting for the first forecast …", "dim"), Text(f"  {self.hint}", "dim")
+            )
         if self._series is None:
             return Group(title, *self._table(height))
         return Group(title, *self._detail(self.board.rows[self._series], height))
@@ -145,6 +147,7 @@ class Watched:
             (" " * LABEL_COLUMNS, ""),
             ("● actual", "cyan"),
             ("   ━ forecast for it", "yellow"),
+            ("   ░ interval" if moments[-1].lower is not None else "", "dim"),
             ("   at the right: the next", "dim"),
         )
         yield Text("")
