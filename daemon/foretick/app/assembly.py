@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from foretick.app.answers import Limits
 from foretick.app.commits import Committer
-from foretick.app.learning import ObservedTrainer
+from foretick.app.learning import LeaseKeeper, ObservedTrainer
 from foretick.app.partition import Partition
 from foretick.app.patience import LONGEST_WAIT_SECONDS, Patience
 from foretick.app.recipes import recipe_of
@@ -23,17 +23,24 @@ if TYPE_CHECKING:
     from foretick.app.answers import ForecastEngine
     from foretick.app.patience import StopSignal
     from foretick.app.settings import Settings
+    from foretick.core.learner import Trainer
     from foretick.ports.endpoints import Health
     from foretick.ports.telemetry import Telemetry
+    from foretick.ports.trainer import TrainerProcess
 
 BLOCK_MAX_SECONDS = 1.0  # a stop is noticed within it
 SILENCE_SECONDS = 2.0  # beyond BLOCK: with it, three waits of a stop on a dead server stay under 5 s
 
 
 def make_partition(
-    settings: Settings, url: str, stop: StopSignal, telemetry: Telemetry, health: Health
+    settings: Settings,
+    url: str,
+    stop: StopSignal,
+    telemetry: Telemetry,
+    health: Health,
+    process: TrainerProcess | None = None,
 ) -> tuple[RedisConnection, Partition]:
-    """The one partition of this daemon, and its connection."""
+    """The one partition of this daemon, and its connection; learning happens in the process, or inline without one."""
     stream, prefix = _only_stream(settings), settings.prefix.encode()
     partition = partition_of(stream)
     keys = StreamKeys.of(stream, prefix, partition)
@@ -47,10 +54,12 @@ def make_partition(
     lease = Lease(lease_key(prefix, partition), owner_id(), int(settings.lease.ttl * 1000), (keys.forecasts, keys.dead))
     patience = Patience(stop, health, min(LONGEST_WAIT_SECONDS, settings.lease.ttl / 3))
     committer = Committer(Exchange(connection, lease), patience, telemetry)
+    keeper = LeaseKeeper(committer, health)
 
     def make_engine() -> ForecastEngine:
         recipe = recipe_of(settings)
-        trainer = InlineTrainer(Engine.shape_of(recipe), recipe.learn)
+        network = Engine.shape_of(recipe), recipe.learn
+        trainer: Trainer = process.seat(*network, keeper.keep) if process else InlineTrainer(*network)
         return Engine(recipe, ObservedTrainer(trainer, telemetry))
 
     return connection, Partition(

@@ -83,6 +83,8 @@ class LearnSettings(Group):
 
     enabled: Annotated[bool, Hint("true or false")] = True
     every: Annotated[Count, Field(ge=1, le=1_000_000), Hint("ticks per series between two jobs, such as 8")] = 8
+    # A process learns beside the loop; inline the loop waits for every job. The forecasts are the same.
+    trainer: Annotated[Literal["process", "inline"], BeforeValidator(_lower), Hint("process or inline")] = "process"
 
 
 class ModelSettings(Group):

@@ -67,7 +67,9 @@ class Telemetry:
         self._dead = self._counter("dead_letters", "Entries set aside as unusable.", "stream", "reason")
         self._turn = self._histogram("turn_seconds", "Time of a turn of the loop, by its stages.", "stage")
         self._learn = self._histogram("learn_seconds", "Time to compute a learning job.")
+        self._learn_wait = self._histogram("learn_wait_seconds", "Time that the loop waited for a learning job.")
         self._learn_steps = self._counter("learn_steps", "Optimiser steps taken.")
+        self._trainer_restarts = self._counter("trainer_restarts", "Trainer processes that took a dead one's place.")
         self._reconnects = self._counter("redis_reconnects", "Connections to Redis made anew after a loss.")
         self._leases_held = self._gauge("leases_held", "Partitions that this process owns.")
         self._leases_lost = self._counter("lease_lost", "Leases that another process took or that expired.")
@@ -107,6 +109,14 @@ class Telemetry:
         """Take in the time and the optimiser steps of a learning job."""
         self._learn.observe(seconds)
         self._learn_steps.inc(steps)
+
+    def observe_learn_wait(self, seconds: float) -> None:
+        """Take in the time that the loop waited for a learning job."""
+        self._learn_wait.observe(seconds)
+
+    def count_trainer_restart(self) -> None:
+        """Count a trainer process that took the place of a dead one."""
+        self._trainer_restarts.inc()
 
     def set_lag(self, stream: bytes, ticks: int, seconds: float) -> None:
         """Tell how far behind its top a stream is read: entries not yet read, and the age of the oldest of them."""

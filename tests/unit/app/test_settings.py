@@ -29,6 +29,7 @@ DEFAULTS = {
     "season": "auto",
     "learn.enabled": True,
     "learn.every": 8,
+    "learn.trainer": "process",
     "model.hidden": 64,
     "model.seed": 0,
     "max_series": 1_000_000,
