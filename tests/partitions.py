@@ -10,6 +10,7 @@ import numpy as np
 
 from foretick.app.answers import Limits
 from foretick.app.commits import Committer
+from foretick.app.garbage import GarbageRounds
 from foretick.app.partition import Partition
 from foretick.app.patience import Patience, StopSignal
 from foretick.core.records import Forecasts, Ticks
@@ -49,34 +50,33 @@ class Memory:
 
 
 class Loop:
-    """One owner, or candidate, of the partition of `stream`."""
+    """One owner, or candidate, of the partition of the streams; of `ticks` if none is named."""
 
     def __init__(
-        self, url: str, stream: str = "ticks", *, ttl_seconds: float = 10.0, start: Any = "earliest", **limits: Any
+        self, url: str, *streams: str, ttl_seconds: float = 10.0, start: Any = "earliest", **limits: Any
     ) -> None:
-        key = stream.encode()
-        partition = partition_of(key)
-        keys = StreamKeys.of(key, b"foretick", partition)
+        streams = streams or ("ticks",)
+        partition = partition_of(streams[0].encode())
+        keys = [StreamKeys.of(stream.encode(), b"foretick", partition) for stream in streams]
         self.stop_signal = StopSignal()
         self.telemetry = Telemetry()
         self.health = Health()
         self.engines: list[Memory] = []
         block_ms = int(min(0.2, ttl_seconds / 3) * 1000)  # so short that a test's end need not wait for it
         self.connection = RedisConnection(url, timeout_seconds=block_ms / 1000 + 2)
-        self.lease = Lease(
-            lease_key(b"foretick", partition), owner_id(), int(ttl_seconds * 1000), (keys.forecasts, keys.dead)
-        )
+        self.lease = Lease(lease_key(b"foretick", partition), owner_id(), int(ttl_seconds * 1000), keys[0].origins)
         patience = Patience(self.stop_signal, self.health, 0.3)
         self.partition = Partition(
             partition.decode(),
             Committer(Exchange(self.connection, self.lease), patience, self.telemetry),
-            [keys],
+            keys,
             self._make_engine,
             start=start,
             fields=FieldNames(),
             limits=Limits(block_ms=block_ms, **limits),
             telemetry=self.telemetry,
             health=self.health,
+            garbage=GarbageRounds(),
         )
         self.engine: Callable[[Memory, Ticks], Forecasts] | None = None  # in the place of `Memory.advance`
         self.error: BaseException | None = None

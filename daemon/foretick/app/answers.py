@@ -1,10 +1,11 @@
-"""Entries in, a commit out: what one read of one stream comes to, before any of it is written."""
+"""Entries in, a commit out: what the entries of a turn come to, before any of it is written."""
 
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from itertools import compress
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -15,7 +16,7 @@ from foretick.ports.positions import set_position
 from foretick.ports.streams import Commit, id_order
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -26,8 +27,11 @@ if TYPE_CHECKING:
     from foretick.ports.telemetry import Telemetry
 
 
+TRIM_EVERY_ENTRIES = 100  # `XTRIM ~` drops whole nodes, which hold a hundred entries by Redis' default
+
+
 class ForecastEngine(Protocol):
-    """What the loop asks of `core.engine.Engine`; bench and tests bring naive ones."""
+    """What the loop asks of `core.engine.Engine`; tests bring naive ones. Series come as `wire.series_key`."""
 
     def advance(self, ticks: Ticks) -> Forecasts:
         """Forecast after each of the ticks."""
@@ -41,7 +45,7 @@ class Limits:
     """Bounds of a turn.
 
     Attributes:
-        count: entries read at most.
+        count: entries taken in one turn at most.
         block_ms: longest wait for new ones.
         forecasts_maxlen: forecasts kept.
         dead_maxlen: dead letters kept.
@@ -63,13 +67,15 @@ class StreamState:
         keys: all its keys.
         position: id of the last entry that was answered and committed.
         entries_read: entries up to there since the stream began.
-        live_since_ms: from when on its entries are live; none while history is being caught up.
+        untrimmed: forecasts added since they were last trimmed; the first turn trims.
+        untrimmed_dead: the same of dead letters.
     """
 
     keys: StreamKeys
     position: bytes
     entries_read: int
-    live_since_ms: int | None = None
+    untrimmed: int = TRIM_EVERY_ENTRIES
+    untrimmed_dead: int = TRIM_EVERY_ENTRIES
 
     @property
     def name(self) -> str:
@@ -79,81 +85,127 @@ class StreamState:
 
 @dataclass(slots=True)
 class Advance:
-    """What one stream's position and counters become once the commit is through."""
+    """What a turn's entries of one stream come to, and where it stands once their commit is through."""
 
     state: StreamState
     position: bytes
-    entries_read: int
-    live_ms: NDArray[np.int64]
-    ticks: int
-    warm: int
-    cold: int
-    dead: Counter[str]
+    entries: int = 0
+    published: list[wire.Published] = field(default_factory=list)
+    letters: list[wire.DeadLetter] = field(default_factory=list)
+    warm: int = 0
+
+    @property
+    def entries_read(self) -> int:
+        """Entries up to the new position since the stream began."""
+        return self.state.entries_read + self.entries
+
+    @property
+    def cold(self) -> int:
+        """Forecasts that are naive, for want of ticks."""
+        return len(self.published) - self.warm
+
+    @property
+    def dead(self) -> Counter[str]:
+        """Dead letters by reason."""
+        return Counter(letter.reason for letter in self.letters)
 
 
 @dataclass(slots=True)
 class Pending:
-    """A commit that was not sent yet, and what it means for us; without advances it only renews the lease."""
+    """A commit that was not sent yet, and what it means for us; without advances it only renews the lease.
+
+    Attributes:
+        commit: what is to be written.
+        advances: by stream.
+        arrived_ms: milliseconds parts of the ids of its ticks.
+    """
 
     commit: Commit
     advances: list[Advance] = field(default_factory=list)
-
-    def position_of(self, state: StreamState) -> bytes:
-        """Where the stream will stand."""
-        return next((advance.position for advance in self.advances if advance.state is state), state.position)
+    arrived_ms: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
 
 
 def answer(
-    state: StreamState,
+    states: Mapping[bytes, StreamState],
     entries: Sequence[Entry],
+    streams: Sequence[bytes],
     engine: ForecastEngine,
     commit: Commit,
     *,
     fields: wire.FieldNames,
     limits: Limits,
     telemetry: Telemetry,
-) -> Advance:
-    """Forecast after each of the entries, and add what is to be written to the commit."""
+) -> Pending:
+    """Forecast after each of the entries, and add what is to be written to the commit.
+
+    Args:
+        states: of the partition's streams.
+        entries: in entry-id order over all streams.
+        streams: (n,) stream of each entry.
+        engine: forecasts.
+        commit: takes the writes.
+        fields: names of the fields of a tick.
+        limits: bounds of a turn.
+        telemetry: takes the time of each stage.
+    """
     clock = time.perf_counter
     begun = clock()
-    decoded = wire.decode(entries, state.keys.stream, fields)
+    decoded = wire.decode(entries, streams, fields)
+    ticks = wire.keyed(decoded)
     read = clock()
-    forecasts = engine.advance(decoded.ticks)
+    forecasts = engine.advance(ticks)
     forecast = clock()
     published = wire.forecast_fields(decoded, forecasts)
     dead = sorted([*decoded.dead, *wire.refusals(decoded, forecasts)], key=lambda letter: id_order(letter.id))
-    position = entries[-1][0]
-    entries_read = state.entries_read + len(entries)
-    _add_writes(commit, state, published, dead, limits)
-    commit.commands.append(set_position(state.keys.stream, position, entries_read))
+    advances = _divide(states, entries, streams)
+    is_forecast = forecasts.verdict == Verdict.FORECAST
+    _hand_out(advances, published, list(compress(decoded.streams, is_forecast.tolist())), dead)
+    warm = (forecasts.warm & is_forecast).tolist()
+    for stream, n in Counter(compress(decoded.streams, warm)).items():
+        advances[stream].warm = n
+    for advance in advances.values():
+        _add_writes(commit, advance, limits)
     telemetry.observe_turn("decode", read - begun)
     telemetry.observe_turn("engine", forecast - read)
     telemetry.observe_turn("encode", clock() - forecast)
-    warm = int(np.count_nonzero(forecasts.warm & (forecasts.verdict == Verdict.FORECAST)))
-    since, ms = state.live_since_ms, decoded.ticks.ms
-    return Advance(
-        state,
-        position,
-        entries_read,
-        live_ms=ms[ms > since] if since is not None else ms[:0],
-        ticks=len(entries),
-        warm=warm,
-        cold=len(published) - warm,
-        dead=Counter(letter.reason for letter in dead),
-    )
+    return Pending(commit, list(advances.values()), ticks.ms)
 
 
-def _add_writes(
-    commit: Commit,
-    state: StreamState,
+def _divide(
+    states: Mapping[bytes, StreamState], entries: Sequence[Entry], streams: Sequence[bytes]
+) -> dict[bytes, Advance]:
+    """What each stream has of the entries."""
+    last = dict(zip(streams, entries, strict=True))  # of equal keys the last one stays
+    counts = Counter(streams)
+    return {stream: Advance(states[stream], entry[0], counts[stream]) for stream, entry in last.items()}
+
+
+def _hand_out(
+    advances: dict[bytes, Advance],
     published: Sequence[wire.Published],
-    dead: Iterable[wire.DeadLetter],
-    limits: Limits,
+    streams: Sequence[bytes],
+    dead: Sequence[wire.DeadLetter],
 ) -> None:
-    """Add forecasts, dead letters, last forecasts and trimming to a commit."""
-    keys = state.keys
+    """Give each stream its own forecasts and dead letters."""
+    if len(advances) == 1:
+        [only] = advances.values()
+        only.published, only.letters = list(published), list(dead)
+        return
+    of_stream: dict[bytes, list[wire.Published]] = defaultdict(list)
+    for one, stream in zip(published, streams, strict=True):
+        of_stream[stream].append(one)
+    for stream, mine in of_stream.items():
+        advances[stream].published = mine
+    for letter in dead:
+        advances[letter.stream].letters.append(letter)
+
+
+def _add_writes(commit: Commit, advance: Advance, limits: Limits) -> None:
+    """Add one stream's forecasts, dead letters, last forecasts, trimming and position to a commit."""
+    state = advance.state
+    keys, published = state.keys, advance.published
     commands = commit.commands
-    letters = [(b"XADD", keys.dead, letter.id, *wire.dead_fields(letter)) for letter in dead]
+    letters = [(b"XADD", keys.dead, letter.id, *wire.dead_fields(letter)) for letter in advance.letters]
     commands += [(b"XADD", keys.forecasts, entry_id, *flat) for entry_id, flat in published]
     commands += letters
     if published:
@@ -161,7 +213,14 @@ def _add_writes(
         if limits.latest:
             latest = wire.latest_fields(published)
             commands.append((b"HSET", keys.latest, *[part for pair in latest.items() for part in pair]))
-        commands.append((b"XTRIM", keys.forecasts, b"MAXLEN", b"~", limits.forecasts_maxlen))
+        state.untrimmed += len(published)
+        if state.untrimmed >= TRIM_EVERY_ENTRIES:
+            state.untrimmed = 0
+            commands.append((b"XTRIM", keys.forecasts, b"MAXLEN", b"~", limits.forecasts_maxlen))
     if letters:
         commit.floors[keys.dead] = state.position
-        commands.append((b"XTRIM", keys.dead, b"MAXLEN", b"~", limits.dead_maxlen))
+        state.untrimmed_dead += len(letters)
+        if state.untrimmed_dead >= TRIM_EVERY_ENTRIES:
+            state.untrimmed_dead = 0
+            commands.append((b"XTRIM", keys.dead, b"MAXLEN", b"~", limits.dead_maxlen))
+    commands.append(set_position(keys.stream, advance.position, advance.entries_read))

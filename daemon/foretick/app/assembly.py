@@ -2,77 +2,130 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING
 
 from foretick.app.answers import Limits
 from foretick.app.commits import Committer
-from foretick.app.learning import LeaseKeeper, ObservedTrainer
+from foretick.app.discovery import Discovery
+from foretick.app.garbage import GarbageRounds
+from foretick.app.learning import ObservedTrainer
+from foretick.app.ownership import Ownership
 from foretick.app.partition import Partition
 from foretick.app.patience import LONGEST_WAIT_SECONDS, Patience
 from foretick.app.recipes import recipe_of
 from foretick.core.engine import Engine
 from foretick.core.learner import InlineTrainer
-from foretick.errors import UsageError
 from foretick.ports.connection import RedisConnection
 from foretick.ports.leases import Lease, owner_id
-from foretick.ports.positions import StreamKeys
+from foretick.ports.registry import Registry
 from foretick.ports.streams import Exchange
-from foretick.ports.wire import FieldNames, lease_key, partition_of
+from foretick.ports.wire import FieldNames, lease_key, members_key, origin_key
 
 if TYPE_CHECKING:
     from foretick.app.answers import ForecastEngine
     from foretick.app.patience import StopSignal
     from foretick.app.settings import Settings
-    from foretick.core.learner import Trainer
     from foretick.ports.endpoints import Health
+    from foretick.ports.positions import StreamKeys
     from foretick.ports.telemetry import Telemetry
-    from foretick.ports.trainer import TrainerProcess
 
 BLOCK_MAX_SECONDS = 1.0  # a stop is noticed within it
 SILENCE_SECONDS = 2.0  # beyond BLOCK: with it, three waits of a stop on a dead server stay under 5 s
 
 
-def make_partition(
+def make_ownership(
     settings: Settings,
     url: str,
     stop: StopSignal,
     telemetry: Telemetry,
     health: Health,
-    process: TrainerProcess | None = None,
-) -> tuple[RedisConnection, Partition]:
-    """The one partition of this daemon, and its connection; learning happens in the process, or inline without one."""
-    stream, prefix = _only_stream(settings), settings.prefix.encode()
-    partition = partition_of(stream)
-    keys = StreamKeys.of(stream, prefix, partition)
-    block_seconds = min(BLOCK_MAX_SECONDS, settings.lease.ttl / 3)
-    password = settings.redis.password
-    connection = RedisConnection(
-        url,
-        timeout_seconds=block_seconds + SILENCE_SECONDS,
-        password=None if password is None else password.get_secret_value(),
+) -> tuple[RedisConnection, Ownership]:
+    """What owns partitions and forecasts them, and its own connection."""
+    owner, prefix = owner_id(), settings.prefix.encode()
+    garbage = GarbageRounds()
+    connection = _connection(settings, url, SILENCE_SECONDS)
+
+    def make(partition: bytes, streams: tuple[StreamKeys, ...], stop: StopSignal, health: Health) -> Partition:
+        return _partition(
+            settings,
+            url,
+            partition,
+            streams,
+            owner,
+            stop,
+            telemetry=telemetry,
+            health=health,
+            garbage=garbage,
+        )
+
+    return connection, Ownership(
+        connection,
+        Registry(members_key(prefix), owner, _ttl_ms(settings), _interest(settings)),
+        Discovery(settings.streams, prefix),
+        make,
+        owner=owner,
+        prefix=prefix,
+        stop=stop,
+        health=health,
     )
-    lease = Lease(lease_key(prefix, partition), owner_id(), int(settings.lease.ttl * 1000), (keys.forecasts, keys.dead))
+
+
+def _partition(
+    settings: Settings,
+    url: str,
+    partition: bytes,
+    streams: tuple[StreamKeys, ...],
+    owner: str,
+    stop: StopSignal,
+    *,
+    telemetry: Telemetry,
+    health: Health,
+    garbage: GarbageRounds,
+) -> Partition:
+    """One partition, with a connection, a lease and a way of waiting of its own."""
+    prefix = settings.prefix.encode()
+    block_seconds = min(BLOCK_MAX_SECONDS, settings.lease.ttl / 3)
+    lease = Lease(lease_key(prefix, partition), owner, _ttl_ms(settings), origin_key(prefix, partition))
     patience = Patience(stop, health, min(LONGEST_WAIT_SECONDS, settings.lease.ttl / 3))
-    committer = Committer(Exchange(connection, lease), patience, telemetry)
-    keeper = LeaseKeeper(committer, health)
+    exchange = Exchange(_connection(settings, url, block_seconds + SILENCE_SECONDS), lease)
+    committer = Committer(exchange, patience, telemetry)
 
     def make_engine() -> ForecastEngine:
         recipe = recipe_of(settings)
-        network = Engine.shape_of(recipe), recipe.learn
-        trainer: Trainer = process.seat(*network, keeper.keep) if process else InlineTrainer(*network)
+        trainer = InlineTrainer(Engine.shape_of(recipe), recipe.learn)
         return Engine(recipe, ObservedTrainer(trainer, telemetry))
 
-    return connection, Partition(
+    return Partition(
         partition.decode(errors="backslashreplace"),
         committer,
-        [keys],
+        streams,
         make_engine,
         start=settings.start,
         fields=fields_of(settings),
         limits=limits_of(settings, block_seconds),
         telemetry=telemetry,
         health=health,
+        garbage=garbage,
     )
+
+
+def _connection(settings: Settings, url: str, timeout_seconds: float) -> RedisConnection:
+    password = settings.redis.password
+    return RedisConnection(
+        url,
+        timeout_seconds=timeout_seconds,
+        password=None if password is None else password.get_secret_value(),
+    )
+
+
+def _interest(settings: Settings) -> str:
+    """What all daemons with the same streams in their settings have in common."""
+    return hashlib.blake2b("\0".join(sorted(settings.streams)).encode(), digest_size=8).hexdigest()
+
+
+def _ttl_ms(settings: Settings) -> int:
+    return int(settings.lease.ttl * 1000)
 
 
 def fields_of(settings: Settings) -> FieldNames:
@@ -90,9 +143,3 @@ def limits_of(settings: Settings, block_seconds: float) -> Limits:
         dead_maxlen=settings.dead.maxlen,
         latest=settings.latest,
     )
-
-
-def _only_stream(settings: Settings) -> bytes:
-    if len(settings.streams) != 1:
-        raise UsageError(f"streams: one stream for now, not {len(settings.streams)}: {', '.join(settings.streams)}")
-    return settings.streams[0].encode()

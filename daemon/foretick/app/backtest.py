@@ -6,7 +6,7 @@ import json
 import math
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +19,7 @@ from foretick.core.engine import Engine
 from foretick.core.records import Verdict
 from foretick.errors import EXIT_CLEAN, UsageError
 from foretick.ports.recordings import read_recordings
+from foretick.ports.wire import series_key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,13 +69,14 @@ def run(files: Sequence[Path], settings: Settings, *, as_json: bool, burn_in_tic
 def backtest(recording: Recording, settings: Settings, burn_in_ticks: int) -> Report:
     """Forecast every tick in order, as the daemon does, then score each series."""
     ticks = recording.ticks
+    stream = settings.streams[0].encode()
     engine = Engine(recipe_of(settings))
     verdict, yhat = np.empty(len(ticks), np.uint8), np.empty(len(ticks))
     began = time.perf_counter()
     with progress(len(ticks), "backtest", "ticks") as advance:
         for start in range(0, len(ticks), settings.batch):
             part = slice(start, start + settings.batch)
-            forecasts = engine.advance(ticks.slice(start, start + settings.batch))
+            forecasts = engine.advance(_keyed(ticks.slice(start, start + settings.batch), stream))
             verdict[part], yhat[part] = forecasts.verdict, forecasts.yhat
             advance(len(forecasts.yhat))
     elapsed_seconds = time.perf_counter() - began
@@ -89,6 +91,11 @@ def backtest(recording: Recording, settings: Settings, burn_in_ticks: int) -> Re
         unusable=recording.unusable,
         ticks_per_second=len(ticks) / elapsed_seconds,
     )
+
+
+def _keyed(ticks: Ticks, stream: bytes) -> Ticks:
+    """The ticks as the daemon's engine gets them from this stream: the names of series decide what is sampled."""
+    return replace(ticks, series=[series_key(stream, series) for series in ticks.series])
 
 
 def _score(

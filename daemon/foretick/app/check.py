@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from foretick.app.discovery import is_glob
 from foretick.app.settings import value_of
 from foretick.app.settings_load import require_redis, written
 from foretick.errors import EXIT_CLEAN, RedisUnreachable, UsageError
@@ -86,12 +87,18 @@ def _embedded(settings: Settings) -> Iterator[Finding]:
 
 
 def _server(settings: Settings) -> Iterator[Finding]:
-    redis, stream = settings.redis, settings.streams[0]
+    redis = settings.redis
     assert redis.url is not None
     address = mask_url(redis.url)
     password = redis.password.get_secret_value() if redis.password else None
     try:
-        seen = probe.look_at_server(redis.url, password, stream)
+        seen = probe.look_at_server(
+            redis.url,
+            password,
+            names=[name for name in settings.streams if not is_glob(name)],
+            globs=[name for name in settings.streams if is_glob(name)],
+            prefix=settings.prefix,
+        )
     except RedisUnreachable as error:
         yield Finding("redis", f"{address}: {mask_passwords(str(error))}", error.exit_code)
         return
@@ -100,10 +107,15 @@ def _server(settings: Settings) -> Iterator[Finding]:
         yield Finding("redis", name)
     else:
         yield Finding("redis", f"{name}: foretick needs Redis 7.0 or Valkey 7.2 at least", UsageError.exit_code)
-    yield _stream(stream, seen)
+    for one in seen.streams:
+        yield _stream(one)
+    for glob, found in seen.found.items():
+        told = "this user may not search for streams" if found is None else f"{found} found"
+        yield Finding("streams", f"{glob}: {told}")
 
 
-def _stream(stream: str, seen: probe.ServerSeen) -> Finding:
+def _stream(seen: probe.StreamSeen) -> Finding:
+    stream = seen.name
     match seen.key_type:
         case "stream":
             return Finding("stream", f"{stream} has {seen.entries} entries")

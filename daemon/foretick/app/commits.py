@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from foretick.errors import CommandFailed, ConnectionLost, PartitionStopped, ServerRefused
-from foretick.ports.positions import aside_name, committed_position, holds_publication, later, tops_of
+from foretick.ports.positions import aside_name, committed_positions, holds_publications, later, tops_of
 from foretick.ports.streams import Commit, Outcome
 
 if TYPE_CHECKING:
@@ -119,12 +119,13 @@ class Committer:
         Raises:
             StartOver: it came back from an older copy of its memory, so ticks that we answered stand unanswered.
         """
-        for stream, before in commit.before.items():
-            found = committed_position(self._connection, stream)
-            if found is not None and later(before, found):
+        found = committed_positions(self._connection, list(commit.before))
+        for stream, position in found.items():
+            before = commit.before[stream]
+            if later(before, position):
                 self._telemetry.count_position_regression()
                 name = stream.decode(errors="backslashreplace")
-                log.error("position_regressed", stream=name, ours=before, found=found)
+                log.error("position_regressed", stream=name, ours=before, found=position)
                 raise StartOver("Redis came back with an older position", name)
 
     def set_aside(self, keys: list[bytes], reason: str) -> None:
@@ -158,8 +159,9 @@ class Committer:
     def _unanswered(self, commit: Commit) -> list[bytes]:
         """The streams in which the last of the commit's entries is missing."""
         last = {publication[1]: publication for publication in commit.publications}
-        held = {key for key, publication in last.items() if holds_publication(self._connection, publication)}
-        return [key for key in commit.floors if key not in held]
+        held = holds_publications(self._connection, list(last.values()))
+        answered = {key for key, is_held in zip(last, held, strict=True) if is_held}
+        return [key for key in commit.floors if key not in answered]
 
     def _outwait(self, refusal: Exception) -> None:
         """Wait while the server cannot write, and keep the lease meanwhile if at least that is possible."""
@@ -216,7 +218,7 @@ class Committer:
         if name == b"XTRIM":
             return None  # trimmed next turn; a wrong type shows in the XADD
         if name == b"XADD" and failure.is_out_of_order:
-            if commit.in_doubt and holds_publication(self._connection, command):
+            if commit.in_doubt and holds_publications(self._connection, [command])[0]:
                 return None
             return command
         if name in {b"XADD", b"HSET"} and word == "WRONGTYPE":

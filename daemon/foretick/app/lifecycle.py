@@ -7,7 +7,6 @@ The second one ends the process at once with status 130, whatever it is doing; t
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 import random
 import signal
@@ -15,8 +14,10 @@ import time
 from typing import TYPE_CHECKING
 
 import structlog
+import torch
 
-from foretick.app.learning import trainer_process
+from foretick.app.assembly import make_ownership
+from foretick.app.garbage import collector_by_hand
 from foretick.app.patience import StopRequested, StopSignal
 from foretick.errors import EXIT_BUG, EXIT_CLEAN, ConnectionLost, ForetickError, RedisUnreachable, ServerRefused
 from foretick.ports.connection import DENIALS
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
     from foretick.app.settings import Settings
     from foretick.ports.connection import RedisConnection
-    from foretick.ports.trainer import TrainerProcess
 
 EXIT_FORCED = 130  # as a shell reports Ctrl-C
 CONNECT_WAIT_SECONDS = 2.0  # between two tries at start, at most
@@ -50,14 +50,13 @@ def run(settings: Settings) -> int:
     try:
         with contextlib.ExitStack() as stack:
             stack.enter_context(_signals(stop))
-            trainer = stack.enter_context(trainer_process(settings, telemetry))  # first: it takes seconds to be ready
             url, metrics = settings.redis.url or "", telemetry.exposition
             if settings.embedded:
                 embedded = stack.enter_context(EmbeddedServer(settings.state_dir / "embedded"))
                 url, metrics = embedded.url, _with_embedded(telemetry, embedded)
                 log.info("embedded_server_started", url=url, folder=str(embedded.folder))
             http = HttpServer(settings.http.host, settings.http.port, metrics, health)
-            _serve(settings, url, stop, telemetry=telemetry, health=health, http=http, trainer=trainer)
+            _serve(settings, url, stop, telemetry=telemetry, health=health, http=http)
     except StopRequested:
         pass
     except ForetickError:
@@ -82,30 +81,19 @@ def _with_embedded(telemetry: Telemetry, embedded: EmbeddedServer) -> Callable[[
 
 
 def _serve(
-    settings: Settings,
-    url: str,
-    stop: StopSignal,
-    *,
-    telemetry: Telemetry,
-    health: Health,
-    http: HttpServer,
-    trainer: TrainerProcess | None,
+    settings: Settings, url: str, stop: StopSignal, *, telemetry: Telemetry, health: Health, http: HttpServer
 ) -> None:
     """Connect, open the HTTP port, forecast; close everything in the opposite order."""
-    import torch  # noqa: PLC0415  takes seconds, in which the trainer's process imports it too
-
-    from foretick.app.assembly import make_partition  # noqa: PLC0415  likewise
-
     torch.set_num_threads(1)
-    connection, partition = make_partition(settings, url, stop, telemetry, health, trainer)
-    for condition in ("redis", "lease", "state"):
+    connection, ownership = make_ownership(settings, url, stop, telemetry, health)
+    for condition in ("redis", "partitions"):
         health.set(condition, ok=False, detail="starting")
     http.start()
     try:
         log.info("starting", streams=list(settings.streams), http=f"http://{settings.http.host}:{http.port}")
         connect(connection, settings.redis.connect_deadline, stop, health)
-        with _collector_by_hand():
-            partition.run()
+        with collector_by_hand():
+            ownership.run()
     finally:
         http.stop()
 
@@ -151,16 +139,3 @@ def _signals(stop: StopSignal) -> Iterator[None]:
     finally:
         for number, former in before.items():
             signal.signal(number, former)
-
-
-@contextlib.contextmanager
-def _collector_by_hand() -> Iterator[None]:
-    """Keep the garbage collector out of the turns: it takes 35–45% of the cost of reading. Idle turns collect."""
-    gc.collect()
-    gc.freeze()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-        gc.unfreeze()

@@ -12,6 +12,7 @@ from foretick.app.commits import StartOver
 from foretick.app.patience import StopRequested
 from foretick.app.pipeline import Pipeline
 from foretick.app.recovery import Recovery
+from foretick.app.replay import Replay, Span
 from foretick.errors import (
     CommandFailed,
     ConnectionLost,
@@ -29,10 +30,14 @@ if TYPE_CHECKING:
 
     from foretick.app.answers import ForecastEngine, Limits
     from foretick.app.commits import Committer
+    from foretick.app.garbage import GarbageRounds
+    from foretick.app.recovery import Settled
     from foretick.ports.endpoints import Health
     from foretick.ports.positions import StreamKeys
     from foretick.ports.telemetry import Telemetry
     from foretick.ports.wire import FieldNames
+
+NAMED_MAX = 3  # streams in a message
 
 log = structlog.get_logger()
 
@@ -50,6 +55,10 @@ class Partition:
         limits: bounds of a turn.
         telemetry: metrics.
         health: conditions of readiness.
+        garbage: collects it between turns.
+
+    Attributes:
+        wanted: the keys of the streams that belong to it now; another thread may set it at any time.
     """
 
     def __init__(
@@ -64,19 +73,22 @@ class Partition:
         limits: Limits,
         telemetry: Telemetry,
         health: Health,
+        garbage: GarbageRounds,
     ) -> None:
         self.name = name
+        self.wanted = tuple(streams)
         self._committer = committer
         self._patience = committer.patience
         self._lease = committer.exchange.lease
         self._connection = committer.exchange.connection
-        self._streams = streams
+        self._streams: tuple[StreamKeys, ...] = ()
         self._make_engine = make_engine
-        self._start = start
+        self._start: Literal["earliest", "latest"] = start
         self._fields = fields
         self._limits = limits
         self._telemetry = telemetry
         self._health = health
+        self._garbage = garbage
 
     def run(self) -> None:
         """Forecast until a stop is requested; errors that waiting or starting over can mend stay inside."""
@@ -102,7 +114,8 @@ class Partition:
 
     @property
     def _names(self) -> str:
-        return ", ".join(keys.stream.decode(errors="backslashreplace") for keys in self._streams)
+        names = [keys.stream.decode(errors="backslashreplace") for keys in self.wanted]
+        return ", ".join(names[:NAMED_MAX]) + (f" and {len(names) - NAMED_MAX} more" if names[NAMED_MAX:] else "")
 
     def _own_and_forecast(self) -> None:
         """Take the lease, recover, loop; ends with a stop or an error."""
@@ -111,6 +124,8 @@ class Partition:
         self._patience.over()
         self._health.set("state", True, "")
         while not self._patience.stop.is_set():
+            if self.wanted is not self._streams:
+                self._follow(pipeline)
             pipeline.turn()
         pipeline.finish()
 
@@ -127,42 +142,68 @@ class Partition:
         self._patience.over()
         self._health.set("redis", True, "")
         self._health.set("lease", True, "")
-        self._telemetry.set_leases_held(1)
+        self._telemetry.hold_lease(self.name)
         log.info("lease_taken", lease=self._lease.key)
 
     def _recover(self) -> Pipeline:
         """Lead a fresh engine to the committed position."""
+        recovery = Recovery(self._committer, telemetry=self._telemetry, health=self._health)
+        replay = Replay(self.name, self._committer, fields=self._fields, telemetry=self._telemetry, health=self._health)
         while True:
+            self._streams = self.wanted
             engine = self._make_engine()
             try:
-                states = [self._recover_stream(keys, engine) for keys in self._streams]
+                settled = recovery.settle_in(self._streams, self._start)
+                found = replay.lead(
+                    engine, [Span(one.keys.stream, one.plan.origin, one.plan.position) for one in settled]
+                )
                 self._lease.raise_fence(self._connection)
-                before = {state.keys.stream: state.position for state in states}
-                self._committer.check_positions(Commit(before=before))
+                self._committer.check_positions(Commit(before={one.keys.stream: one.plan.position for one in settled}))
             except (ConnectionLost, ServerRefused) as error:
                 self._committer.reconnect(error)
             except CommandFailed as error:
                 if error.word != "WRONGTYPE":
-                    raise PartitionStopped(str(error)) from error
+                    raise
                 self._patience.bear("input", "input_unusable", str(error))
                 self._keep_lease()
             else:
                 self._telemetry.watch_scores(engine.scores, self.name)
-                return self._make_pipeline(engine, states)
+                log.info("partition_opened", partition=self.name, streams=len(settled), replayed=found.total())
+                return self._make_pipeline(engine, [_state(one, found[one.keys.stream]) for one in settled])
 
-    def _recover_stream(self, keys: StreamKeys, engine: ForecastEngine) -> StreamState:
-        recovery = Recovery(
-            self._committer,
-            keys,
-            self._start,
-            fields=self._fields,
-            telemetry=self._telemetry,
-            health=self._health,
-        )
-        plan, gone = recovery.settle_in()
-        standing = recovery.replay(engine, plan, gone)
-        log.info("stream_opened", stream=keys.stream, position=standing.position, replayed=standing.replayed)
-        return StreamState(keys, standing.position, standing.entries_read)
+    def _follow(self, pipeline: Pipeline) -> None:
+        """Take up streams that came, and leave those that went.
+
+        A stream that comes to a running partition did not exist before, or held nothing that the engine should know: it
+        is read from its beginning, whatever `start` says of older ones.
+
+        Raises:
+            StartOver: a stream came back with a history that the engine would have to know at its own place.
+        """
+        wanted = self.wanted
+        before = {keys.stream for keys in self._streams}
+        now = {keys.stream for keys in wanted}
+        came = [keys for keys in wanted if keys.stream not in before]
+        pipeline.finish()
+        try:
+            settled = Recovery(self._committer, telemetry=self._telemetry, health=self._health).settle_in(
+                came, "earliest"
+            )
+        except (ConnectionLost, ServerRefused) as error:
+            self._committer.reconnect(error)
+            return  # tried again before the next turn
+        except CommandFailed as error:
+            if error.word != "WRONGTYPE":
+                raise
+            log.warning("streams_not_taken_up", reason=str(error))
+            settled = []  # the next rescan leaves out what is no stream, and so offers the others again
+            now -= {keys.stream for keys in came}
+        if returned := next((one for one in settled if one.has_history), None):
+            raise StartOver("a stream came back with its history", _text(returned.keys.stream))
+        pipeline.admit([_state(one, 0) for one in settled])
+        pipeline.dismiss(before - now)
+        self._streams = wanted
+        log.info("streams_changed", came=len(settled), went=len(before - now), streams=len(pipeline.streams))
 
     def _make_pipeline(self, engine: ForecastEngine, states: list[StreamState]) -> Pipeline:
         return Pipeline(
@@ -173,6 +214,7 @@ class Partition:
             limits=self._limits,
             telemetry=self._telemetry,
             health=self._health,
+            garbage=self._garbage,
             clock_offset_seconds=self._lease.clock_offset_seconds,
         )
 
@@ -184,7 +226,7 @@ class Partition:
 
     def _forget(self) -> None:
         """Tell nobody any more how a partition fares that is not ours."""
-        self._telemetry.set_leases_held(0)
+        self._telemetry.drop_lease(self.name)
         self._telemetry.forget_scores(self.name)
         for keys in self._streams:
             self._telemetry.forget_lag(keys.stream)
@@ -207,6 +249,11 @@ class Partition:
         while not self._patience.stop.wait(1.0):
             self._health.beat(10.0)
 
+    def hang_up(self) -> None:
+        """Let go after a bug: what was said on the connection is unknown, so the lease is left to expire."""
+        self._forget()
+        self._connection.close()
+
     def _leave(self) -> None:
         """Give the lease back, if that can be done at once, and hang up."""
         begun = time.monotonic()
@@ -217,3 +264,14 @@ class Partition:
             log.warning("lease_left_to_expire", reason=str(error))
         self._forget()
         self._connection.close()
+
+
+def _state(settled: Settled, replayed: int) -> StreamState:
+    """Where a stream stands after its start; what Redis did not know of its past, the replay has counted."""
+    read = settled.plan.entries_read
+    entries_read = read if read is not None else settled.gone + replayed
+    return StreamState(settled.keys, settled.plan.position, entries_read)
+
+
+def _text(stream: bytes) -> str:
+    return stream.decode(errors="backslashreplace")

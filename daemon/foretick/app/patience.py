@@ -27,15 +27,19 @@ class StopSignal:
 
     `threading.Event` will not do: its `set` takes a lock that the interrupted main thread may hold. A flag and a byte
     in a pipe are safe in a signal's handler.
+
+    Args:
+        above: a request there is a request here too: a part is stopped with the whole, or alone.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, above: StopSignal | None = None) -> None:
         self._is_set = False
+        self._above = above
         self._reading, self._writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def is_set(self) -> bool:
         """Whether a stop was requested."""
-        return self._is_set
+        return self._is_set or (self._above is not None and self._above.is_set())
 
     def set(self) -> None:
         """Request the stop."""
@@ -45,9 +49,15 @@ class StopSignal:
 
     def wait(self, seconds: float) -> bool:
         """Wait for the request, or for so long; says whether it came."""
-        if not self._is_set:
-            select.select([self._reading], [], [], seconds)
-        return self._is_set
+        if not self.is_set():
+            waiting = select.poll()  # select() knows no descriptor beyond 1023
+            for descriptor in self._descriptors():
+                waiting.register(descriptor, select.POLLIN)
+            waiting.poll(seconds * 1000)
+        return self.is_set()
+
+    def _descriptors(self) -> list[int]:
+        return [self._reading, *(self._above._descriptors() if self._above else ())]  # noqa: SLF001  its own kind
 
     def pause(self, seconds: float) -> None:
         """Wait for so long.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import time
 from typing import TYPE_CHECKING
 
@@ -10,8 +9,9 @@ import numpy as np
 
 from foretick.app.answers import Pending, answer
 from foretick.app.commits import StartOver
+from foretick.app.merging import Merge
 from foretick.errors import ConnectionLost, ForetickError, ServerRefused
-from foretick.ports.positions import later, set_position, stream_info
+from foretick.ports.positions import later, set_position, stream_infos
 from foretick.ports.streams import Commit, id_order, read_command
 
 if TYPE_CHECKING:
@@ -19,15 +19,19 @@ if TYPE_CHECKING:
 
     from foretick.app.answers import ForecastEngine, Limits, StreamState
     from foretick.app.commits import Committer
+    from foretick.app.garbage import GarbageRounds
     from foretick.ports.endpoints import Health
-    from foretick.ports.streams import Batch, Outcome
+    from foretick.ports.positions import StreamInfo
+    from foretick.ports.streams import Batch, Entry, Outcome
     from foretick.ports.telemetry import Telemetry
     from foretick.ports.wire import FieldNames
 
 SURVEY_EVERY_SECONDS = 1.0  # lag and re-created inputs are seen this soon; costs one round trip
-COLLECT_IDLE_SECONDS = 5.0  # an idle turn has time for the garbage collector, but not each of them
-COLLECT_BUSY_TURNS = 5000  # under constant load: seconds between two collections of a few milliseconds
+SURVEY_STREAMS = 200  # a time, in turns: 3 ms of the loop; of 10,000 streams each is surveyed every 50 s
 LEAST_ALLOWANCE_SECONDS = 10.0  # a turn that takes longer than its BLOCK and this is stuck
+HELD_ENTRIES = 50_000  # read at once over all streams, at most: about 30 MB
+LEAST_COUNT = 8  # of one stream: with fewer, the cut rule lets hardly more than one entry of each pass
+GUARDED_STREAMS_MAX = 64  # see `_guard`
 
 
 class Pipeline:
@@ -41,6 +45,7 @@ class Pipeline:
         limits: bounds of a turn.
         telemetry: metrics.
         health: heartbeat and conditions.
+        garbage: collects it between turns.
         clock_offset_seconds: server's clock minus ours, so that latency is measured on one clock.
     """
 
@@ -54,9 +59,10 @@ class Pipeline:
         limits: Limits,
         telemetry: Telemetry,
         health: Health,
+        garbage: GarbageRounds,
         clock_offset_seconds: float = 0.0,
     ) -> None:
-        self.streams = {state.keys.stream: state for state in streams}
+        self.streams: dict[bytes, StreamState] = {}
         self._committer = committer
         self._exchange = committer.exchange
         self._engine = engine
@@ -64,11 +70,43 @@ class Pipeline:
         self._limits = limits
         self._telemetry = telemetry
         self._health = health
+        self._garbage = garbage
         self._clock_offset_seconds = clock_offset_seconds
+        self._merge = Merge()
+        self._reached: dict[bytes, bytes] = {}  # position of each stream once the pending commit is through
+        self._committed: dict[bytes, bytes] = {}  # and before
         self._pending: Pending | None = None
+        self._live_since_ms: int | None = None  # entries after it are live; before, history was caught up
         self._surveyed_at = 0.0
-        self._collected_at = time.monotonic()
-        self._turns_since_collection = 0
+        self._unsurveyed: list[bytes] = []
+        self.admit(streams)
+
+    def admit(self, states: Sequence[StreamState]) -> None:
+        """Read these streams as well, from the next turn on."""
+        for state in states:
+            self.streams[state.keys.stream] = state
+            self._reached[state.keys.stream] = self._committed[state.keys.stream] = state.position
+        self._guard()
+
+    def dismiss(self, streams: Iterable[bytes]) -> None:
+        """Read these streams no more; nothing of them may be pending."""
+        for stream in streams:
+            del self.streams[stream], self._reached[stream], self._committed[stream]
+            self._merge.forget(stream)
+            self._telemetry.forget_lag(stream)
+        self._guard()
+
+    def _guard(self) -> None:
+        """Let foreign writes to our streams trip the fence, if there are not too many to watch.
+
+        Each watched key costs the server a fraction of a microsecond a turn, and which of them a turn will touch is not
+        known before its read. In a partition of many streams only the lease is watched: it alone keeps a late owner
+        from writing. A foreign entry then shows when our own XADD fails inside EXEC, and `Committer` puts it right;
+        what is lost is the certainty for the ticks of that very turn, should the process die in that same instant.
+        """
+        lease = self._exchange.lease
+        states = self.streams.values() if len(self.streams) <= GUARDED_STREAMS_MAX else ()
+        lease.guarded = tuple(key for state in states for key in (state.keys.forecasts, state.keys.dead))
 
     def turn(self) -> None:
         """One exchange and one pass through the engine.
@@ -81,20 +119,21 @@ class Pipeline:
         """
         self._health.beat(self._limits.block_ms / 1000 + LEAST_ALLOWANCE_SECONDS)
         pending, self._pending = self._pending, None
-        batch = self._exchange_turn(pending)
+        count = min(self._limits.count, max(LEAST_COUNT, HELD_ENTRIES // max(len(self.streams), 1)))
+        batch = self._exchange_turn(pending, count)
         if batch is None:
             return
         if batch.error is not None:
             self._bear(batch.error)
             self._pending = self._renewal()
-        elif batch.entries:
-            self._committer.patience.over()
-            self._pending = self._advance(batch)
         else:
             self._committer.patience.over()
-            self._pending = self._renewal()
-            self._mark_live(self.streams.values())
-        self._look_after(idle=not batch.entries)
+            entries, streams = self._merge.advance(batch.entries, count=count, limit=self._limits.count)
+            self._pending = self._advance(entries, streams) if entries else self._renewal()
+            if self._live_since_ms is None and not self._merge.is_behind:
+                self._live_since_ms = int((time.time() + self._clock_offset_seconds) * 1000)
+        self._look_after()
+        self._garbage.between_turns(idle=not batch.entries)
 
     def finish(self) -> None:
         """Commit what is pending; the last act of a clean stop."""
@@ -111,25 +150,23 @@ class Pipeline:
 
     # The exchange: afterwards the fence stands and the batch is ours, or there is no batch.
 
-    def _exchange_turn(self, pending: Pending | None) -> Batch | None:
+    def _exchange_turn(self, pending: Pending | None, count: int) -> Batch | None:
         outcome: Outcome | None = None
         trouble: ConnectionLost | ServerRefused | None = None
         batch: Batch | None = None
-        reads = read_command(
-            {key: pending.position_of(state) if pending else state.position for key, state in self.streams.items()},
-            count=self._limits.count,
-            block_ms=self._limits.block_ms,
-        )
+        positions = {stream: self._reached[stream] for stream in self._merge.to_read(self._reached)}
+        block_ms = None if self._merge.holds else self._limits.block_ms
+        reads = [read_command(positions, count=count, block_ms=block_ms)] if positions else []
         begun = time.perf_counter()
         try:
-            self._exchange.send_turn(pending.commit if pending else None, [reads])
+            self._exchange.send_turn(pending.commit if pending else None, reads)
             if pending is not None:
                 outcome = self._exchange.read_outcome(pending.commit)
                 if outcome.is_committed:
                     self._telemetry.observe_turn("commit", time.perf_counter() - begun)
                     self._settled(pending)
             begun = time.perf_counter()
-            batch = self._exchange.read_batch()
+            batch = self._exchange.read_batch(has_read=bool(reads))
         except (ConnectionLost, ServerRefused) as error:
             trouble = error
         if pending is not None and (outcome is None or not outcome.is_committed):
@@ -155,80 +192,73 @@ class Pipeline:
 
     def _settled(self, pending: Pending) -> None:
         """Move the state after the commit has moved Redis, and count what is now certain."""
-        now_ms = (time.time() + self._clock_offset_seconds) * 1000
         for advance in pending.advances:
             state = advance.state
-            state.position = advance.position
-            state.entries_read = advance.entries_read
-            self._telemetry.count_ticks(state.keys.stream, advance.ticks)
-            self._telemetry.count_forecasts(state.keys.stream, cold=advance.cold, warm=advance.warm)
+            stream = state.keys.stream
+            state.entries_read += advance.entries
+            state.position = self._committed[stream] = advance.position
+            self._telemetry.count_ticks(stream, advance.entries)
+            self._telemetry.count_forecasts(stream, cold=advance.cold, warm=advance.warm)
             for reason, n in advance.dead.items():
-                self._telemetry.count_dead(state.keys.stream, reason, n)
-            if len(advance.live_ms):
-                self._telemetry.observe_latency(np.maximum(now_ms - advance.live_ms, 0) / 1000)
+                self._telemetry.count_dead(stream, reason, n)
+        since = self._live_since_ms
+        if since is not None and len(pending.arrived_ms):
+            live_ms = pending.arrived_ms[pending.arrived_ms > since]
+            now_ms = (time.time() + self._clock_offset_seconds) * 1000
+            if len(live_ms):
+                self._telemetry.observe_latency(np.maximum(now_ms - live_ms, 0) / 1000)
 
     # The pass through the engine.
 
     def _renewal(self) -> Pending:
-        return Pending(Commit(before={key: state.position for key, state in self.streams.items()}))
+        return Pending(Commit(before=self._committed))
 
-    def _advance(self, batch: Batch) -> Pending:
-        pending = self._renewal()
-        for stream, entries in batch.entries.items():
-            state = self.streams[stream]
-            advance = answer(
-                state,
-                entries,
-                self._engine,
-                pending.commit,
-                fields=self._fields,
-                limits=self._limits,
-                telemetry=self._telemetry,
-            )
-            if len(entries) < self._limits.count:
-                self._mark_live([state])
-            pending.advances.append(advance)
+    def _advance(self, entries: Sequence[Entry], streams: Sequence[bytes]) -> Pending:
+        pending = answer(
+            self.streams,
+            entries,
+            streams,
+            self._engine,
+            self._renewal().commit,
+            fields=self._fields,
+            limits=self._limits,
+            telemetry=self._telemetry,
+        )
+        for advance in pending.advances:
+            self._reached[advance.state.keys.stream] = advance.position
         return pending
-
-    def _mark_live(self, states: Iterable[StreamState]) -> None:
-        """From now on entries are answered as they come; those before were history, whose age is no latency."""
-        for state in states:
-            if state.live_since_ms is None:
-                state.live_since_ms = int((time.time() + self._clock_offset_seconds) * 1000)
 
     # Between turns.
 
-    def _look_after(self, *, idle: bool) -> None:
+    def _look_after(self) -> None:
+        """Compare our positions with the inputs' own account of themselves, some of them at a time."""
         now = time.monotonic()
-        if now - self._surveyed_at >= SURVEY_EVERY_SECONDS:
-            self._surveyed_at = now
-            for state in self.streams.values():
-                self._survey(state)
-        self._turns_since_collection += 1
-        if (idle and now - self._collected_at >= COLLECT_IDLE_SECONDS) or (
-            self._turns_since_collection >= COLLECT_BUSY_TURNS
-        ):
-            gc.collect()
-            self._collected_at, self._turns_since_collection = now, 0
-
-    def _survey(self, state: StreamState) -> None:
-        """Compare our position with the input's own account of itself."""
+        if now - self._surveyed_at < SURVEY_EVERY_SECONDS:
+            return
+        self._surveyed_at = now
+        self._unsurveyed = self._unsurveyed or list(self.streams)
+        some, self._unsurveyed = self._unsurveyed[:SURVEY_STREAMS], self._unsurveyed[SURVEY_STREAMS:]
+        some = [stream for stream in some if stream in self.streams]
         try:
-            info = stream_info(self._exchange.connection, state.keys.stream)
+            infos = stream_infos(self._exchange.connection, some)
         except ForetickError:
             return  # a lost connection shows in the next exchange, a wrong type in its XREAD
-        if info is None or not info.added:
-            return  # deleted: what comes next may still have later ids than ours
-        position = self._pending.position_of(state) if self._pending else state.position
+        for stream, info in zip(some, infos, strict=True):
+            if info is not None and info.added:  # deleted: what comes next may still have later ids than ours
+                self._survey(self.streams[stream], info)
+
+    def _survey(self, state: StreamState, info: StreamInfo) -> None:
+        stream = state.keys.stream
+        position = self._reached[stream]
         if later(position, info.top):
             raise StartOver("the input is another one than before", state.name)
         if position == info.top:
-            self._telemetry.set_lag(state.keys.stream, 0, 0.0)
+            self._telemetry.set_lag(stream, 0, 0.0)
             self._recount(state, info.added)
             return
         lag = max(info.added - state.entries_read, 0)
         seconds = time.time() + self._clock_offset_seconds - id_order(position)[0] / 1000
-        self._telemetry.set_lag(state.keys.stream, lag, max(seconds, 0.0))
+        self._telemetry.set_lag(stream, lag, max(seconds, 0.0))
 
     def _recount(self, state: StreamState, added: int) -> None:
         """At the stream's end all that was ever added was read: correct a count that trimming has put wrong."""

@@ -1,7 +1,6 @@
-"""The return of a partition to service: find the position, put the streams in order, replay what the engine must know.
+"""The return of a partition's streams to service: find their positions, and make Redis and us agree on them.
 
-Without a checkpoint the engine is led again through everything from the first position to the committed one, without
-publishing: it is a function of the stream, so afterwards it is the engine that stopped.
+`replay` then leads the engine to these positions.
 """
 
 from __future__ import annotations
@@ -11,30 +10,29 @@ from typing import TYPE_CHECKING, Literal
 
 import structlog
 
-from foretick.errors import ConnectionLost, LeaseLost, ServerRefused
-from foretick.ports import wire
+from foretick.errors import LeaseLost
 from foretick.ports.positions import (
     aside_name,
     create_group,
-    holds_entry,
+    holds_entries,
     later,
     remember_origin,
     set_position,
     survey,
 )
-from foretick.ports.streams import HEAD, Commit, id_order, range_command
+from foretick.ports.streams import HEAD, Commit, id_order
 
 if TYPE_CHECKING:
-    from foretick.app.answers import ForecastEngine
+    from collections.abc import Sequence
+
     from foretick.app.commits import Committer
+    from foretick.ports.connection import Command
     from foretick.ports.endpoints import Health
     from foretick.ports.positions import StreamKeys, Survey
-    from foretick.ports.streams import Entry, Exchange
     from foretick.ports.telemetry import Telemetry
 
-ATTEMPTS_MAX = 10  # to set a stream up; each is spoiled only by somebody who changes it at the same moment
-REPLAY_COUNT = 1000  # entries per read: milliseconds of engine time, so the lease is renewed often enough
-PROGRESS_EVERY_TICKS = 100_000  # a log line every few seconds
+ATTEMPTS_MAX = 10  # to set streams up; each is spoiled only by somebody who changes one of them at the same moment
+STREAMS_AT_ONCE = 250  # 1250 questions and up to 1000 writes a time: a few milliseconds of the server's
 
 log = structlog.get_logger()
 
@@ -111,142 +109,122 @@ def _entries_read(found: Survey, position: bytes, *, regressed: bool) -> int | N
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """Where a stream stands after its start."""
+class Settled:
+    """A stream whose group, origin and own streams agree.
 
-    position: bytes
-    entries_read: int
-    replayed: int
+    Attributes:
+        keys: of the stream.
+        plan: what was carried out.
+        gone: entries that were deleted or trimmed from the input.
+        has_history: whether the input may still hold entries from the plan's origin to its position.
+    """
+
+    keys: StreamKeys
+    plan: Plan
+    gone: int
+    has_history: bool
 
 
 class Recovery:
-    """Brings one stream of a partition back to service.
+    """Puts the streams of a partition in order.
 
     Args:
         committer: exchange, lease and the ways out of trouble.
-        keys: of the stream.
-        start: where a stream begins that was never read.
-        fields: names of the fields of a tick.
         telemetry: metrics.
         health: heartbeat.
     """
 
-    def __init__(
-        self,
-        committer: Committer,
-        keys: StreamKeys,
-        start: Literal["earliest", "latest"],
-        *,
-        fields: wire.FieldNames,
-        telemetry: Telemetry,
-        health: Health,
-    ) -> None:
-        self._committer = committer
-        self._exchange: Exchange = committer.exchange
-        self._keys = keys
-        self._start = start
-        self._fields = fields
+    def __init__(self, committer: Committer, *, telemetry: Telemetry, health: Health) -> None:
+        self._exchange = committer.exchange
         self._telemetry = telemetry
         self._health = health
-        self._name = keys.stream.decode(errors="backslashreplace")
 
-    def settle_in(self) -> tuple[Plan, int]:
-        """Make group, origin and our own streams agree; the plan that was carried out, and the entries trimmed away.
+    def settle_in(self, streams: Sequence[StreamKeys], start: Literal["earliest", "latest"]) -> list[Settled]:
+        """Make group, origin and our own streams agree, in a few round trips for all.
+
+        Args:
+            streams: keys of each.
+            start: where a stream begins that was never read.
 
         Raises:
-            CommandFailed: the input is no stream (`WRONGTYPE`).
+            CommandFailed: an input is no stream (`WRONGTYPE`).
             LeaseLost: another process owns the partition.
         """
+        settled: list[Settled] = []
+        for first in range(0, len(streams), STREAMS_AT_ONCE):
+            self._health.beat(30.0)
+            settled += self._settle_some(streams[first : first + STREAMS_AT_ONCE], start)
+        return settled
+
+    def _settle_some(self, streams: Sequence[StreamKeys], start: Literal["earliest", "latest"]) -> list[Settled]:
         connection = self._exchange.connection
         for _ in range(ATTEMPTS_MAX):
             self._exchange.lease.raise_fence(connection)
-            found = survey(connection, self._keys)
-            witness = self._witness(found) if found.group is None else None
-            plan = decide(found, self._start, witness)
-            gone = found.input.gone if found.input else 0
-            outcome = self._exchange.commit_alone(self._set_up(plan, gone))
+            found = survey(connection, streams)
+            witnesses = self._witnesses(streams, found)
+            plans = [decide(one, start, witnesses.get(keys.stream)) for keys, one in zip(streams, found, strict=True)]
+            facts = list(zip(streams, plans, found, strict=True))
+            outcome = self._exchange.commit_alone(
+                Commit([command for keys, plan, one in facts for command in self._set_up(keys, plan, one)])
+            )
             if outcome.refused:
                 raise outcome.refused
             if outcome.is_committed:
-                self._report(plan, found)
-                return plan, gone
-        raise LeaseLost(f"somebody else keeps changing {self._name} or its forecasts")
+                for fact in facts:
+                    self._report(*fact)
+                return [
+                    Settled(keys, plan, one.input.gone if one.input else 0, _has_history(plan, one))
+                    for keys, plan, one in facts
+                ]
+        names = ", ".join(_name(keys.stream) for keys in streams[:3])
+        raise LeaseLost(f"somebody else keeps changing {names} or their forecasts")
 
-    def replay(self, engine: ForecastEngine, plan: Plan, gone: int) -> Standing:
-        """Lead the engine from the origin to the position, without publishing, renewing the lease as it goes."""
-        reached, count = plan.origin, 0
-        while later(plan.position, reached):
-            entries = self._read(reached, plan.position)
-            if entries is None:
-                continue
-            if not entries:
-                break
-            engine.advance(wire.decode(entries, self._keys.stream, self._fields).ticks)
-            reached = entries[-1][0]
-            if count // PROGRESS_EVERY_TICKS != (count + len(entries)) // PROGRESS_EVERY_TICKS:
-                log.info("replaying", stream=self._name, entries=count + len(entries), position=reached)
-            count += len(entries)
-            self._telemetry.count_replayed(len(entries))
-        if count:
-            log.info("replayed", stream=self._name, entries=count, position=plan.position)
-        read = plan.entries_read if plan.entries_read is not None else gone + count
-        return Standing(plan.position, read, count)
+    def _witnesses(self, streams: Sequence[StreamKeys], found: Sequence[Survey]) -> dict[bytes, bytes]:
+        """By stream without a group: the later of our own tops that it holds; what was published was committed."""
+        tops = [
+            (keys.stream, top)
+            for keys, one in zip(streams, found, strict=True)
+            if one.group is None and one.input is not None
+            for top in sorted(filter(None, one.tops.values()), key=id_order)
+            if later(top, HEAD)
+        ]
+        held = holds_entries(self._exchange.connection, tops)
+        return dict(pair for pair, is_held in zip(tops, held, strict=True) if is_held)
 
-    def _read(self, after: bytes, until: bytes) -> list[Entry] | None:
-        """The next entries of the history; none when the connection or the lease had to be put right first."""
-        self._health.beat(30.0)
-        renewal = Commit()
-        try:
-            self._exchange.send_turn(
-                renewal, [range_command(self._keys.stream, after=after, until=until, count=REPLAY_COUNT)]
-            )
-            outcome = self._exchange.read_outcome(renewal)
-            held, entries = self._exchange.read_range()
-        except (ConnectionLost, ServerRefused) as error:
-            self._committer.reconnect(error)
-            return None
-        if not outcome.is_committed:
-            self._committer.settle(renewal, outcome)
-            return None
-        if not held:
-            self._exchange.lease.raise_fence(self._exchange.connection)
-        return entries
-
-    def _witness(self, found: Survey) -> bytes | None:
-        """The later of the tops of our own streams that the input holds: what was published was committed."""
-        if found.input is None:
-            return None
-        tops = sorted((top for top in found.tops.values() if top is not None), key=id_order, reverse=True)
-        for top in tops:
-            if later(top, HEAD) and holds_entry(self._exchange.connection, self._keys.stream, top):
-                return top
-        return None
-
-    def _set_up(self, plan: Plan, gone: int) -> Commit:
-        keys = self._keys
+    def _set_up(self, keys: StreamKeys, plan: Plan, found: Survey) -> list[Command]:
+        gone = found.input.gone if found.input else 0
         read = plan.entries_read if plan.entries_read is not None else gone
         now_ms = self._exchange.lease.server_ms
-        commit = Commit([(b"RENAME", key, aside_name(key, now_ms)) for key in plan.aside])
+        commands: list[Command] = [(b"RENAME", key, aside_name(key, now_ms)) for key in plan.aside]
         if plan.regressed:
-            commit.commands.append((b"HSET", keys.origins, keys.stream, plan.origin))
-        else:
-            commit.commands.append(remember_origin(keys, plan.origin))
+            commands.append((b"HSET", keys.origins, keys.stream, plan.origin))
+        elif found.origin is None:
+            commands.append(remember_origin(keys, plan.origin))
         if not plan.has_group:
-            commit.commands.append(create_group(keys.stream, plan.position, read))
+            commands.append(create_group(keys.stream, plan.position, read))
         elif plan.regressed:
-            commit.commands.append(set_position(keys.stream, plan.position, read))
-        return commit
+            commands.append(set_position(keys.stream, plan.position, read))
+        return commands
 
-    def _report(self, plan: Plan, found: Survey) -> None:
+    def _report(self, keys: StreamKeys, plan: Plan, found: Survey) -> None:
+        name = _name(keys.stream)
         if plan.regressed:
             self._telemetry.count_position_regression()
-            log.error(
-                "input_recreated", stream=self._name, position=found.group and found.group.position, input=found.input
-            )
+            log.error("input_recreated", stream=name, position=found.group and found.group.position, input=found.input)
         for key in plan.aside:
             log.error("stream_set_aside", stream=key, reason="entries beyond the committed position")
         if found.group is None and not plan.regressed and later(plan.position, HEAD):
-            log.warning("group_missing", stream=self._name, position=plan.position)
+            log.warning("group_missing", stream=name, position=plan.position)
         info = found.input
         if info is not None and info.gone and later(info.deleted_up_to, plan.origin):
-            log.warning("history_trimmed", stream=self._name, origin=plan.origin, trimmed_up_to=info.deleted_up_to)
+            log.warning("history_trimmed", stream=name, origin=plan.origin, trimmed_up_to=info.deleted_up_to)
+
+
+def _has_history(plan: Plan, found: Survey) -> bool:
+    """Whether a replay from the origin would find anything."""
+    first = found.input.first if found.input else None
+    return first is not None and later(plan.position, plan.origin) and not later(first, plan.position)
+
+
+def _name(stream: bytes) -> str:
+    return stream.decode(errors="backslashreplace")

@@ -153,8 +153,8 @@ class Settings(BaseSettings):
         default_factory=default_state_dir
     )
     streams: Annotated[
-        tuple[Name, ...], BeforeValidator(parse_streams), Hint("the name of one stream, such as ticks")
-    ] = ("ticks",)
+        tuple[Name, ...], BeforeValidator(parse_streams), Hint("names or globs of streams, such as ticks, ticks:*")
+    ] = ("ticks", "ticks:*")
     start: Annotated[Literal["earliest", "latest"], Hint("earliest or latest")] = "earliest"
     prefix: Annotated[
         str,

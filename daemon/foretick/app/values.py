@@ -63,13 +63,11 @@ def parse_list(value: object) -> list[object]:
 
 
 def parse_streams(value: object) -> list[object]:
-    """One plain stream name, as a list."""
+    """Names and globs of streams, each once."""
     names = parse_list(value)
     if not names:
         raise ValueError("no stream is named")
-    if len(names) > 1 or any(isinstance(name, str) and set("*?[]") & set(name) for name in names):
-        raise ValueError("several streams come with a later release")
-    return names
+    return [name for i, name in enumerate(names) if name not in names[:i]]
 
 
 def parse_season(value: object) -> Season:

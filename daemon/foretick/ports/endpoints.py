@@ -37,12 +37,29 @@ PAGE: Final = f"""<!doctype html>
 
 
 class Health:
-    """Whether the loop turns, and what keeps the daemon from serving. Told by the loop, read by any thread."""
+    """Whether the loop turns, and what keeps the daemon from serving. Told by the loop, read by any thread.
+
+    Loops beside each other have a part each (`part`): the whole lives and is ready when all of them are, and a part's
+    conditions are listed under its name, as in `default/lease`.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._checks: dict[str, tuple[bool, str]] = {}
+        self._parts: dict[str, Health] = {}
         self.beat(FIRST_ALLOWANCE_SECONDS)
+
+    def part(self, name: str) -> Health:
+        """A new part of the whole, in the place of an earlier one of that name."""
+        made = Health()
+        with self._lock:
+            self._parts[name] = made
+        return made
+
+    def forget(self, name: str) -> None:
+        """The part is no more."""
+        with self._lock:
+            self._parts.pop(name, None)
 
     def beat(self, allowance_seconds: float) -> None:
         """Tell that the loop turns, and for how long its next wait or work may last."""
@@ -50,18 +67,17 @@ class Health:
         self._beat = now, now + allowance_seconds  # one assignment: a reader sees both or neither
 
     def live(self) -> bool:
-        """Whether the loop has kept its last promise."""
-        return time.monotonic() <= self._beat[1]
+        """Whether every loop has kept its last promise."""
+        return not self.silence()
 
     def set(self, name: str, ok: bool, detail: str = "") -> None:  # noqa: FBT001  set("redis", True) reads well
-        """Tell a condition of readiness; `detail` says why it does not hold."""
+        """Tell a condition of readiness; `detail` says why it does not hold, or what there is to know of it."""
         with self._lock:
             self._checks[name] = ok, detail
 
     def checks(self) -> dict[str, tuple[bool, str]]:
-        """Every condition of readiness with its detail; `loop`, that it turns, comes first."""
-        with self._lock:
-            told = dict(self._checks)
+        """Every condition of readiness with its detail; `loop`, that all loops turn, comes first."""
+        told = self._told()
         return {"loop": (self.live(), self.silence()), **(told or {"start": (False, "not begun")})}
 
     def ready(self) -> bool:
@@ -69,10 +85,21 @@ class Health:
         return all(ok for ok, _ in self.checks().values())
 
     def silence(self) -> str:
-        """How long the loop has said nothing, in words; empty while it keeps its promise."""
+        """How long a loop has said nothing, in words; empty while all keep their promises."""
         last, deadline = self._beat
         now = time.monotonic()
-        return "" if now <= deadline else f"silent for {now - last:.1f} s, {deadline - last:.1f} s were allowed"
+        if now > deadline:
+            return f"silent for {now - last:.1f} s, {deadline - last:.1f} s were allowed"
+        with self._lock:
+            parts = dict(self._parts)
+        return "; ".join(f"{name} {silence}" for name, part in parts.items() if (silence := part.silence()))
+
+    def _told(self) -> dict[str, tuple[bool, str]]:
+        with self._lock:
+            told, parts = dict(self._checks), dict(self._parts)
+        for name, part in parts.items():
+            told |= {f"{name}/{check}": state for check, state in part._told().items()}  # noqa: SLF001  its own kind
+        return told
 
 
 class HttpServer:
@@ -145,13 +172,19 @@ class HttpServer:
         ready = all(ok for ok, _ in checks.values())
         if ready and not verbose:
             return Answer(b"ok\n")
-        lines = [f"[+]{name} ok" if ok else f"[-]{name}: {_one_line(detail)}" for name, (ok, detail) in checks.items()]
+        lines = [_check_line(name, _one_line(detail), ok=ok) for name, (ok, detail) in checks.items()]
         text = "\n".join([*lines, "readyz check passed" if ready else "readyz check failed", ""])
         return Answer(text.encode()) if ready else _unavailable(text)
 
 
 def _unavailable(text: str) -> Answer:
     return Answer(text.encode(), status=HTTPStatus.SERVICE_UNAVAILABLE)
+
+
+def _check_line(name: str, detail: str, *, ok: bool) -> str:
+    if not ok:
+        return f"[-]{name}: {detail}"
+    return f"[+]{name} ok: {detail}" if detail else f"[+]{name} ok"
 
 
 def _one_line(detail: str) -> str:

@@ -3,6 +3,10 @@
 The fence is optimistic: `WATCH lease` before the turn, `GET lease` to see that it is ours, and EXEC carries out nothing
 when the key was changed by another *or expired* in between. The lease is renewed by a PEXPIRE inside our own
 transactions only: a renewal from any other connection would trip our own WATCH.
+
+A lease that expired may be taken again by the same owner, with all the state it has, if nobody owned the partition
+meanwhile. The lease itself cannot tell, for that other owner may be gone too; so every owner leaves its token in a
+record that does not expire.
 """
 
 from __future__ import annotations
@@ -17,11 +21,15 @@ from foretick.errors import CommandFailed, ForetickError, LeaseLost, ServerRefus
 from foretick.ports.connection import good, pack
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from foretick.ports.connection import Command, RedisConnection, Reply
 
+RECORD_FIELD = b""  # no stream has this name, so the hash may hold something for each stream as well
 TAKE_TRIES = 5  # a lease that expires between GET and SET NX again and again is not worth a sixth round trip
+
+
+def owner_of(token: bytes) -> str:
+    """The owner that a lease's value names, without its epoch."""
+    return token.rpartition(b" ")[0].decode(errors="replace")
 
 
 def owner_id() -> str:
@@ -36,18 +44,20 @@ class Lease:
         key: the lease's key.
         owner: from `owner_id`.
         ttl_ms: life of the lease without renewal, milliseconds.
-        guarded: keys that only the owner writes; a foreign write there must trip the fence as well.
+        record: hash that keeps the token of the last owner, under the empty field.
 
     Attributes:
+        guarded: keys that only the owner writes; a foreign write there trips the fence as well.
         server_ms: the server's clock when the lease was taken: its epoch.
         clock_offset_seconds: server's clock minus ours at that moment.
     """
 
-    def __init__(self, key: bytes, owner: str, ttl_ms: int, guarded: Sequence[bytes] = ()) -> None:
+    def __init__(self, key: bytes, owner: str, ttl_ms: int, record: bytes) -> None:
         self.key = key
         self.owner = owner
         self.ttl_ms = ttl_ms
-        self.guarded = tuple(guarded)
+        self.guarded: tuple[bytes, ...] = ()
+        self._record = record
         self.server_ms = 0
         self.clock_offset_seconds = 0.0
         self._token: bytes | None = None
@@ -70,6 +80,7 @@ class Lease:
             self.clock_offset_seconds = int(seconds) + int(microseconds) / 1e6 - time.time()
             self._token = f"{self.owner} {self.server_ms}".encode()
         if self._set_if_free(connection):
+            connection.call(b"HSET", self._record, RECORD_FIELD, self._token)
             return True
         holder = connection.call_all([(b"GET", self.key)])[0]
         if isinstance(holder, ServerRefused):
@@ -91,7 +102,8 @@ class Lease:
             good(watched)
             if self.is_ours(holder):
                 return
-            self._set_if_free(connection)
+            if self._set_if_free(connection):
+                self._check_record(connection)
         raise LeaseLost(f"{self.key.decode(errors='replace')} expires faster than it can be taken")
 
     def is_ours(self, holder: Reply) -> bool:
@@ -124,6 +136,16 @@ class Lease:
         *_, deleted = [connection.read() for _ in range(3)]
         self.forget()
         return bool(deleted == [1])
+
+    def _check_record(self, connection: RedisConnection) -> None:
+        """See that nobody else owned the partition before we took it again."""
+        assert self._token is not None
+        last = connection.call(b"HGET", self._record, RECORD_FIELD)
+        if last is None:  # all keys were deleted
+            connection.call(b"HSET", self._record, RECORD_FIELD, self._token)
+        elif last != self._token:
+            self.release(connection)
+            raise LeaseLost(f"while we were away the lease was held by {last.decode(errors='replace')}")
 
     def _set_if_free(self, connection: RedisConnection) -> bool:
         assert self._token is not None

@@ -15,6 +15,8 @@ from foretick.ports.streams import GROUP, HEAD, id_order
 from foretick.ports.wire import dead_key, forecasts_key, latest_key, origin_key
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from foretick.ports.connection import Command, RedisConnection, Reply
 
 
@@ -102,41 +104,60 @@ class Survey:
     origin: bytes | None
 
 
-def survey(connection: RedisConnection, keys: StreamKeys) -> Survey:
+_SURVEY_REPLIES = 5  # of one stream
+
+
+def survey(connection: RedisConnection, streams: Sequence[StreamKeys]) -> list[Survey]:
     """Ask for all of it in one round trip.
 
     Raises:
-        CommandFailed: the input key is no stream (`WRONGTYPE`).
+        CommandFailed: an input key is no stream (`WRONGTYPE`).
     """
-    info, groups, origin, *tops = connection.call_all(
+    replies = connection.call_all(
         [
-            (b"XINFO", b"STREAM", keys.stream),
-            (b"XINFO", b"GROUPS", keys.stream),
-            (b"HGET", keys.origins, keys.stream),
-            (b"XINFO", b"STREAM", keys.forecasts),
-            (b"XINFO", b"STREAM", keys.dead),
+            command
+            for keys in streams
+            for command in (
+                (b"XINFO", b"STREAM", keys.stream),
+                (b"XINFO", b"GROUPS", keys.stream),
+                (b"HGET", keys.origins, keys.stream),
+                (b"XINFO", b"STREAM", keys.forecasts),
+                (b"XINFO", b"STREAM", keys.dead),
+            )
         ]
     )
-    return Survey(
-        input=_stream_info(info),
-        group=_our_group(groups),
-        tops=dict(_tops({keys.forecasts: tops[0], keys.dead: tops[1]})),
-        origin=good(origin),
-    )
+    return [
+        Survey(
+            input=_stream_info(info),
+            group=_our_group(groups),
+            tops=dict(_tops({keys.forecasts: forecasts, keys.dead: dead})),
+            origin=good(origin),
+        )
+        for keys, (info, groups, origin, forecasts, dead) in zip(
+            streams, zip(*[iter(replies)] * _SURVEY_REPLIES, strict=True), strict=True
+        )
+    ]
 
 
-def stream_info(connection: RedisConnection, stream: bytes) -> StreamInfo | None:
-    """The input as it is now; none when it does not exist."""
-    return _stream_info(connection.call_all([(b"XINFO", b"STREAM", stream)])[0])
+def stream_infos(connection: RedisConnection, streams: Sequence[bytes]) -> list[StreamInfo | None]:
+    """The inputs as they are now; none for one that does not exist.
+
+    Raises:
+        CommandFailed: one of them is no stream.
+    """
+    return [_stream_info(reply) for reply in connection.call_all([(b"XINFO", b"STREAM", key) for key in streams])]
 
 
-def committed_position(connection: RedisConnection, stream: bytes) -> bytes | None:
-    """Where Redis believes us to be; none without a group."""
-    reply = connection.call_all([(b"XINFO", b"GROUPS", stream)])[0]
-    if isinstance(reply, CommandFailed):  # no stream, or no stream any more
-        return None
-    group = _our_group(reply)
-    return group.position if group else None
+def committed_positions(connection: RedisConnection, streams: Sequence[bytes]) -> dict[bytes, bytes]:
+    """Where Redis believes us to be; streams without our group, or that are gone, are left out."""
+    found = {}
+    replies = connection.call_all([(b"XINFO", b"GROUPS", stream) for stream in streams])
+    for stream, reply in zip(streams, replies, strict=True):
+        if isinstance(reply, CommandFailed):  # no stream, or no stream any more
+            continue
+        if group := _our_group(reply):
+            found[stream] = group.position
+    return found
 
 
 def tops_of(connection: RedisConnection, streams: list[bytes]) -> dict[bytes, bytes | None]:
@@ -145,18 +166,20 @@ def tops_of(connection: RedisConnection, streams: list[bytes]) -> dict[bytes, by
     return dict(_tops(dict(zip(streams, replies, strict=True))))
 
 
-def holds_entry(connection: RedisConnection, stream: bytes, entry_id: bytes) -> bool:
-    """Whether the entry exists in the stream."""
-    return bool(connection.call(b"XRANGE", stream, entry_id, entry_id))
+def holds_entries(connection: RedisConnection, entries: Sequence[tuple[bytes, bytes]]) -> list[bool]:
+    """Whether each of the entries, given by stream and id, exists."""
+    replies = connection.call_all([(b"XRANGE", stream, entry_id, entry_id) for stream, entry_id in entries])
+    return [bool(good(reply)) for reply in replies]
 
 
-def holds_publication(connection: RedisConnection, publication: Command) -> bool:
-    """Whether exactly this XADD was carried out."""
-    _, stream, entry_id, *fields = publication
-    reply = connection.call_all([(b"XRANGE", stream, entry_id, entry_id)])[0]
-    if isinstance(reply, CommandFailed):  # WRONGTYPE: the key is no stream, so the entry is not there
-        return False
-    return bool(good(reply) == [[entry_id, fields]])
+def holds_publications(connection: RedisConnection, publications: Sequence[Command]) -> list[bool]:
+    """Whether exactly each of these XADDs was carried out."""
+    replies = connection.call_all([(b"XRANGE", stream, entry_id, entry_id) for _, stream, entry_id, *_ in publications])
+    return [
+        # WRONGTYPE: the key is no stream, so the entry is not there
+        not isinstance(reply, CommandFailed) and bool(good(reply) == [[entry_id, fields]])
+        for reply, (_, _, entry_id, *fields) in zip(replies, publications, strict=True)
+    ]
 
 
 def set_position(stream: bytes, position: bytes, entries_read: int) -> Command:

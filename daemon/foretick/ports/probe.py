@@ -1,4 +1,4 @@
-"""A look at the server, the stream, the port and the folder before the daemon starts. Changes nothing."""
+"""A look at the server, the streams, the port and the folder before the daemon starts. Changes nothing."""
 
 from __future__ import annotations
 
@@ -11,35 +11,62 @@ from typing import TYPE_CHECKING
 
 from foretick.errors import CommandFailed, ConnectionLost, ForetickError, RedisUnreachable, ServerRefused
 from foretick.ports.connection import RedisConnection
+from foretick.ports.keyspace import StreamScan
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 LOOK_SECONDS = 5.0  # a person waits for the answer
+SCAN_STEPS = 1000  # a million keys: enough to know whether a glob finds anything
 FLOOR = (7, 0)  # XGROUP SETID … ENTRIESREAD came with Redis 7.0
 
 
 @dataclass(frozen=True, slots=True)
+class StreamSeen:
+    """What a server says about one key.
+
+    Attributes:
+        name: the key.
+        key_type: `stream`, `none`, or another type of Redis; None where the user may not ask.
+        entries: of the stream.
+    """
+
+    name: str
+    key_type: str | None
+    entries: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class ServerSeen:
-    """What a server says about itself and one key.
+    """What a server says about itself and the input.
 
     Attributes:
         software: `redis` or `valkey`.
         version: as the server writes it; None where the user may not ask.
         is_supported: the version is the floor or above, or unknown.
-        key_type: `stream`, `none`, or another type of Redis; None where the user may not ask.
-        entries: of the stream.
+        streams: the keys that are named.
+        found: streams that match each glob; None where the user may not search.
     """
 
     software: str
     version: str | None
     is_supported: bool
-    key_type: str | None
-    entries: int | None
+    streams: tuple[StreamSeen, ...]
+    found: dict[str, int | None]
 
 
-def look_at_server(url: str, password: str | None, stream: str) -> ServerSeen:
-    """One connection, three questions.
+def look_at_server(
+    url: str, password: str | None, names: Sequence[str], globs: Sequence[str], prefix: str
+) -> ServerSeen:
+    """One connection, a few questions.
+
+    Args:
+        url: of the server.
+        password: takes the place of the URL's.
+        names: streams to ask for.
+        globs: to search for.
+        prefix: of our own keys, which no glob finds.
 
     Raises:
         RedisUnreachable: nobody answers, or the server does not let us in.
@@ -49,8 +76,8 @@ def look_at_server(url: str, password: str | None, stream: str) -> ServerSeen:
         connection.open()
         connection.call("PING")
         facts = _facts(connection)
-        key_type = _ask(connection, "TYPE", stream)
-        entries = _ask(connection, "XLEN", stream) if key_type == b"stream" else None
+        streams = tuple(_look_at_stream(connection, name) for name in names)
+        found = {glob: _count_matches(connection, glob, prefix) for glob in globs}
     except (ConnectionLost, ServerRefused, CommandFailed) as error:
         raise RedisUnreachable(str(error)) from error
     finally:
@@ -61,9 +88,33 @@ def look_at_server(url: str, password: str | None, stream: str) -> ServerSeen:
         software=software,
         version=facts.get(f"{software}_version"),
         is_supported=floor >= FLOOR,
-        key_type=key_type.decode() if isinstance(key_type, bytes) else None,
-        entries=entries if isinstance(entries, int) else None,
+        streams=streams,
+        found=found,
     )
+
+
+def _look_at_stream(connection: RedisConnection, name: str) -> StreamSeen:
+    key_type = _ask(connection, "TYPE", name)
+    entries = _ask(connection, "XLEN", name) if key_type == b"stream" else None
+    return StreamSeen(
+        name,
+        key_type.decode() if isinstance(key_type, bytes) else None,
+        entries if isinstance(entries, int) else None,
+    )
+
+
+def _count_matches(connection: RedisConnection, glob: str, prefix: str) -> int | None:
+    scan = StreamScan([glob.encode()])
+    try:
+        for _ in range(SCAN_STEPS):
+            if scan.is_over:
+                break
+            scan.step(connection)
+    except CommandFailed as error:
+        if error.word == "NOPERM":
+            return None
+        raise
+    return sum(not stream.startswith(prefix.encode() + b":") for stream in scan.found)
 
 
 def _ask(connection: RedisConnection, *command: str) -> bytes | int | None:

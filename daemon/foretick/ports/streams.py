@@ -14,7 +14,7 @@ from foretick.errors import CommandFailed, ConnectionLost, ForetickError, Server
 from foretick.ports.connection import good, pack
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from foretick.ports.connection import Command, RedisConnection
     from foretick.ports.leases import Lease
@@ -71,13 +71,14 @@ class Commit:
         commands: in order; the lease's renewal is added when it is sent.
         floors: for each stream written to, the id at or below which its top must be for the XADDs to succeed and no
             foreign entry to stand among ours: the committed position.
-        before: position of each stream in which we stand; a server that knows less has lost a part of its memory.
+        before: position of every stream of the partition, as last committed; a server that knows less has lost a part
+            of its memory.
         in_doubt: sent at least once without an answer, so it may have been carried out.
     """
 
     commands: list[Command] = field(default_factory=list)
     floors: dict[bytes, bytes] = field(default_factory=dict)
-    before: dict[bytes, bytes] = field(default_factory=dict)
+    before: Mapping[bytes, bytes] = field(default_factory=dict)
     in_doubt: bool = False
 
     @property
@@ -126,13 +127,14 @@ class Exchange:
         answer = read()
         return _judge(commit, begun, queued, answer)
 
-    def read_batch(self) -> Batch:
-        """The answers to the fence and to an XREAD.
+    def read_batch(self, *, has_read: bool = True) -> Batch:
+        """The answers to the fence and to an XREAD, if there was one.
 
         Raises:
             LeaseLost: another process holds the lease.
         """
-        watched, holder, reply = (self.connection.read() for _ in range(3))
+        watched, holder = (self.connection.read() for _ in range(2))
+        reply = self.connection.read() if has_read else None
         good(watched)
         held = self.lease.is_ours(holder)
         if isinstance(reply, ForetickError):
@@ -140,16 +142,16 @@ class Exchange:
             return Batch(held, {}, reply)
         return Batch(held, {stream: entries for stream, entries in reply or ()})  # noqa: C416  pairs come as lists
 
-    def read_range(self) -> tuple[bool, list[Entry]]:
-        """Whether the lease was ours, and the answer to an XRANGE.
+    def read_ranges(self, n: int) -> tuple[bool, list[list[Entry]]]:
+        """Whether the lease was ours, and the answers to n XRANGEs.
 
         Raises:
             LeaseLost: another process holds the lease.
         """
-        watched, holder, reply = (self.connection.read() for _ in range(3))
+        watched, holder, *replies = (self.connection.read() for _ in range(2 + n))
         good(watched)
         held = self.lease.is_ours(holder)
-        return held, good(reply)
+        return held, [good(reply) for reply in replies]
 
     def commit_alone(self, commit: Commit) -> Outcome:
         """Send the commit without a read; the fence must stand."""
@@ -160,9 +162,10 @@ class Exchange:
         return [(b"MULTI",), *commit.commands, self.lease.renewal, (b"EXEC",)]
 
 
-def read_command(positions: dict[bytes, bytes], *, count: int, block_ms: int) -> Command:
-    """XREAD of all streams, each after its own position."""
-    return (b"XREAD", b"COUNT", count, b"BLOCK", block_ms, b"STREAMS", *positions.keys(), *positions.values())
+def read_command(positions: Mapping[bytes, bytes], *, count: int, block_ms: int | None) -> Command:
+    """XREAD of all streams, each after its own position; without `block_ms` it answers at once."""
+    block = () if block_ms is None else (b"BLOCK", block_ms)
+    return (b"XREAD", b"COUNT", count, *block, b"STREAMS", *positions.keys(), *positions.values())
 
 
 def range_command(stream: bytes, *, after: bytes, until: bytes, count: int) -> Command:

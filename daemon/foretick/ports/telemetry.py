@@ -53,6 +53,7 @@ class Telemetry:
         self.registry = registry = CollectorRegistry()
         self._streams: dict[bytes, _StreamCounters] = {}
         self._timers: dict[str, Histogram] = {}
+        self._held: set[str] = set()
         self._latency = LatencyCollector()
         self._lag = LagCollector()
         self._scores = ScoresCollector()
@@ -130,9 +131,15 @@ class Telemetry:
         """Count a connection made anew."""
         self._reconnects.inc()
 
-    def set_leases_held(self, n: int) -> None:
-        """Tell how many partitions this process owns."""
-        self._leases_held.set(n)
+    def hold_lease(self, partition: str) -> None:
+        """Tell that this process owns a partition."""
+        self._held.add(partition)
+        self._leases_held.set(len(self._held))
+
+    def drop_lease(self, partition: str) -> None:
+        """Tell that it owns the partition no more, or never did."""
+        self._held.discard(partition)
+        self._leases_held.set(len(self._held))
 
     def count_lease_lost(self) -> None:
         """Count a lease lost."""

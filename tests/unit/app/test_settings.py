@@ -18,7 +18,7 @@ DEFAULTS = {
     "redis.password": None,
     "redis.connect_deadline": 60.0,
     "embedded": False,
-    "streams": ("ticks",),
+    "streams": ("ticks", "ticks:*"),
     "start": "earliest",
     "prefix": "foretick",
     "batch": 500,
@@ -127,9 +127,17 @@ def test_what_is_no_season_is_refused(written):
         parse_season(written)
 
 
-@pytest.mark.parametrize("written", ["a,b", ["a", "b"], "ticks:*", "t?cks", ["[ab]"]])
-def test_several_streams_come_later(written):
-    with pytest.raises(ValueError, match="several streams come with a later release"):
+@pytest.mark.parametrize(
+    ("written", "streams"),
+    [("a", ["a"]), ("a, b", ["a", "b"]), (["a", "t?cks:*"], ["a", "t?cks:*"]), ("a,b,a", ["a", "b"])],
+)
+def test_streams_are_names_and_globs_each_once(written, streams):
+    assert parse_streams(written) == streams
+
+
+@pytest.mark.parametrize("written", ["", [], " , "])
+def test_no_stream_is_no_setting(written):
+    with pytest.raises(ValueError, match="no stream is named"):
         parse_streams(written)
 
 

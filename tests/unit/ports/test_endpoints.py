@@ -111,7 +111,10 @@ def test_ready_when_all_conditions_hold(server, health):
     health.set("redis", True)
     health.set("lease", True, "held")
     assert ask(server, "/readyz")[:2] == (200, "ok\n")
-    assert ask(server, "/readyz?verbose")[:2] == (200, "[+]loop ok\n[+]redis ok\n[+]lease ok\nreadyz check passed\n")
+    assert ask(server, "/readyz?verbose")[:2] == (
+        200,
+        "[+]loop ok\n[+]redis ok\n[+]lease ok: held\nreadyz check passed\n",
+    )
     assert health.ready()
 
 

@@ -52,7 +52,7 @@ def test_counts_add_up_under_the_names_of_the_contract():
         telemetry.observe_turn("read", 0.002)
         telemetry.observe_learn(0.1, steps=32)
         telemetry.count_reconnect()
-        telemetry.set_leases_held(1)
+        telemetry.hold_lease("default")
         telemetry.count_lease_lost()
         telemetry.count_position_regression()
         telemetry.count_replayed(100)

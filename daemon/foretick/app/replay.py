@@ -1,0 +1,123 @@
+"""Leads an engine again through what it must know, without publishing.
+
+The engine is a function of the stream: after a replay of everything from the first position to the committed one it is
+the engine that stopped. Several streams are read in the one order in which they are answered, by entry id.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from foretick.app.merging import Merge
+from foretick.errors import ConnectionLost, ServerRefused
+from foretick.ports import wire
+from foretick.ports.positions import later
+from foretick.ports.streams import Commit, range_command
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from foretick.app.answers import ForecastEngine
+    from foretick.app.commits import Committer
+    from foretick.ports.endpoints import Health
+    from foretick.ports.streams import Entry
+    from foretick.ports.telemetry import Telemetry
+
+REPLAY_COUNT = 1000  # entries per pass: milliseconds of engine time, so the lease is renewed often enough
+HELD_ENTRIES = 50_000  # read ahead over all streams: about 30 MB
+LEAST_COUNT = 8  # of one stream: with fewer, the cut rule lets hardly more than one entry of each pass
+RANGES_AT_ONCE = 500  # in one request
+PROGRESS_EVERY_TICKS = 100_000  # a log line every few seconds
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A part of a stream to be replayed: what lies after one position, up to and with another."""
+
+    stream: bytes
+    after: bytes
+    until: bytes
+
+
+class Replay:
+    """Reads spans of a partition's streams, renewing the lease as it goes.
+
+    Args:
+        partition: its name, for the log.
+        committer: exchange, lease and the ways out of trouble.
+        fields: names of the fields of a tick.
+        telemetry: metrics.
+        health: heartbeat.
+    """
+
+    def __init__(
+        self, partition: str, committer: Committer, *, fields: wire.FieldNames, telemetry: Telemetry, health: Health
+    ) -> None:
+        self._partition = partition
+        self._committer = committer
+        self._exchange = committer.exchange
+        self._fields = fields
+        self._telemetry = telemetry
+        self._health = health
+
+    def lead(self, engine: ForecastEngine, spans: Sequence[Span]) -> Counter[bytes]:
+        """Lead the engine through all spans at once; the entries found, by stream."""
+        merge = Merge()
+        open_spans = {span.stream: span for span in spans if later(span.until, span.after)}
+        per_stream = min(REPLAY_COUNT, max(LEAST_COUNT, HELD_ENTRIES // max(len(open_spans), 1)))
+        found: Counter[bytes] = Counter()
+        while open_spans or merge.holds:
+            read = self._read_on(open_spans, merge.to_read(open_spans), per_stream)
+            entries, streams = merge.advance(read, count=per_stream, limit=REPLAY_COUNT)
+            if not entries:
+                continue
+            engine.advance(wire.keyed(wire.decode(entries, streams, self._fields)))
+            before = found.total()
+            found.update(streams)
+            self._telemetry.count_replayed(len(entries))
+            if before // PROGRESS_EVERY_TICKS != found.total() // PROGRESS_EVERY_TICKS:
+                log.info("replaying", partition=self._partition, entries=found.total(), position=entries[-1][0])
+        if found:
+            log.info("replayed", partition=self._partition, entries=found.total())
+        return found
+
+    def _read_on(self, spans: dict[bytes, Span], streams: Sequence[bytes], count: int) -> dict[bytes, list[Entry]]:
+        """The next entries of these streams; their spans shrink, and go when nothing is left."""
+        read: dict[bytes, list[Entry]] = {}
+        for first in range(0, len(streams), RANGES_AT_ONCE):
+            asked = [spans[stream] for stream in streams[first : first + RANGES_AT_ONCE]]
+            answers = None
+            while answers is None:
+                answers = self._ask(asked, count)
+            for span, entries in zip(asked, answers, strict=True):
+                read[span.stream] = entries
+                if len(entries) < count or entries[-1][0] == span.until:
+                    del spans[span.stream]
+                else:
+                    spans[span.stream] = Span(span.stream, entries[-1][0], span.until)
+        return read
+
+    def _ask(self, spans: Sequence[Span], count: int) -> list[list[Entry]] | None:
+        """The next entries of each; none when the connection or the lease had to be put right first."""
+        self._health.beat(30.0)
+        renewal = Commit()
+        ranges = [range_command(span.stream, after=span.after, until=span.until, count=count) for span in spans]
+        try:
+            self._exchange.send_turn(renewal, ranges)
+            outcome = self._exchange.read_outcome(renewal)
+            held, answers = self._exchange.read_ranges(len(ranges))
+        except (ConnectionLost, ServerRefused) as error:
+            self._committer.reconnect(error)
+            return None
+        if not outcome.is_committed:
+            self._committer.settle(renewal, outcome)
+            return None
+        if not held:
+            self._exchange.lease.raise_fence(self._exchange.connection)
+        return answers
