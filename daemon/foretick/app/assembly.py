@@ -9,7 +9,7 @@ from foretick.app.answers import Limits
 from foretick.app.commits import Committer
 from foretick.app.discovery import Discovery
 from foretick.app.garbage import GarbageRounds
-from foretick.app.learning import ObservedTrainer
+from foretick.app.learning import LeaseKeeper, ObservedTrainer
 from foretick.app.ownership import Ownership
 from foretick.app.partition import Partition
 from foretick.app.patience import LONGEST_WAIT_SECONDS, Patience
@@ -26,9 +26,11 @@ if TYPE_CHECKING:
     from foretick.app.answers import ForecastEngine
     from foretick.app.patience import StopSignal
     from foretick.app.settings import Settings
+    from foretick.core.learner import Trainer
     from foretick.ports.endpoints import Health
     from foretick.ports.positions import StreamKeys
     from foretick.ports.telemetry import Telemetry
+    from foretick.ports.trainer import TrainerProcess
 
 BLOCK_MAX_SECONDS = 1.0  # a stop is noticed within it
 SILENCE_SECONDS = 2.0  # beyond BLOCK: with it, three waits of a stop on a dead server stay under 5 s
@@ -40,8 +42,9 @@ def make_ownership(
     stop: StopSignal,
     telemetry: Telemetry,
     health: Health,
+    process: TrainerProcess | None = None,
 ) -> tuple[RedisConnection, Ownership]:
-    """What owns partitions and forecasts them, and its own connection."""
+    """What owns partitions and forecasts them, and its own connection; learning happens in the process, or inline."""
     owner, prefix = owner_id(), settings.prefix.encode()
     garbage = GarbageRounds()
     connection = _connection(settings, url, SILENCE_SECONDS)
@@ -57,6 +60,7 @@ def make_ownership(
             telemetry=telemetry,
             health=health,
             garbage=garbage,
+            process=process,
         )
 
     return connection, Ownership(
@@ -82,6 +86,7 @@ def _partition(
     telemetry: Telemetry,
     health: Health,
     garbage: GarbageRounds,
+    process: TrainerProcess | None,
 ) -> Partition:
     """One partition, with a connection, a lease and a way of waiting of its own."""
     prefix = settings.prefix.encode()
@@ -90,10 +95,12 @@ def _partition(
     patience = Patience(stop, health, min(LONGEST_WAIT_SECONDS, settings.lease.ttl / 3))
     exchange = Exchange(_connection(settings, url, block_seconds + SILENCE_SECONDS), lease)
     committer = Committer(exchange, patience, telemetry)
+    keeper = LeaseKeeper(committer, health)
 
     def make_engine() -> ForecastEngine:
         recipe = recipe_of(settings)
-        trainer = InlineTrainer(Engine.shape_of(recipe), recipe.learn)
+        network = Engine.shape_of(recipe), recipe.learn
+        trainer: Trainer = process.seat(*network, keeper.keep) if process else InlineTrainer(*network)
         return Engine(recipe, ObservedTrainer(trainer, telemetry))
 
     return Partition(

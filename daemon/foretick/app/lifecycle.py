@@ -14,10 +14,9 @@ import time
 from typing import TYPE_CHECKING
 
 import structlog
-import torch
 
-from foretick.app.assembly import make_ownership
 from foretick.app.garbage import collector_by_hand
+from foretick.app.learning import trainer_process
 from foretick.app.patience import StopRequested, StopSignal
 from foretick.errors import EXIT_BUG, EXIT_CLEAN, ConnectionLost, ForetickError, RedisUnreachable, ServerRefused
 from foretick.ports.connection import DENIALS
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
 
     from foretick.app.settings import Settings
     from foretick.ports.connection import RedisConnection
+    from foretick.ports.trainer import TrainerProcess
 
 EXIT_FORCED = 130  # as a shell reports Ctrl-C
 CONNECT_WAIT_SECONDS = 2.0  # between two tries at start, at most
@@ -50,13 +50,14 @@ def run(settings: Settings) -> int:
     try:
         with contextlib.ExitStack() as stack:
             stack.enter_context(_signals(stop))
+            trainer = stack.enter_context(trainer_process(settings, telemetry))  # first: it takes seconds to be ready
             url, metrics = settings.redis.url or "", telemetry.exposition
             if settings.embedded:
                 embedded = stack.enter_context(EmbeddedServer(settings.state_dir / "embedded"))
                 url, metrics = embedded.url, _with_embedded(telemetry, embedded)
                 log.info("embedded_server_started", url=url, folder=str(embedded.folder))
             http = HttpServer(settings.http.host, settings.http.port, metrics, health)
-            _serve(settings, url, stop, telemetry=telemetry, health=health, http=http)
+            _serve(settings, url, stop, telemetry=telemetry, health=health, http=http, trainer=trainer)
     except StopRequested:
         pass
     except ForetickError:
@@ -81,11 +82,22 @@ def _with_embedded(telemetry: Telemetry, embedded: EmbeddedServer) -> Callable[[
 
 
 def _serve(
-    settings: Settings, url: str, stop: StopSignal, *, telemetry: Telemetry, health: Health, http: HttpServer
+    settings: Settings,
+    url: str,
+    stop: StopSignal,
+    *,
+    telemetry: Telemetry,
+    health: Health,
+    http: HttpServer,
+    trainer: TrainerProcess | None,
 ) -> None:
     """Connect, open the HTTP port, forecast; close everything in the opposite order."""
+    import torch  # noqa: PLC0415  takes seconds, in which the trainer's process imports it too
+
+    from foretick.app.assembly import make_ownership  # noqa: PLC0415  likewise
+
     torch.set_num_threads(1)
-    connection, ownership = make_ownership(settings, url, stop, telemetry, health)
+    connection, ownership = make_ownership(settings, url, stop, telemetry, health, trainer)
     for condition in ("redis", "partitions"):
         health.set(condition, ok=False, detail="starting")
     http.start()
