@@ -144,11 +144,16 @@ def check_fit(engine: StatefulEngine, snapshot: Snapshot) -> None:
     Raises:
         CheckpointUnsound: an array is missing, superfluous, or of another shape.
     """
-    own, S = engine.snapshot().arrays, len(snapshot.names)
+    own = engine.snapshot().arrays
     if own.keys() != snapshot.arrays.keys():
         raise CheckpointUnsound(f"it has other arrays than ours: {sorted(own.keys() ^ snapshot.arrays.keys())[:5]}")
+    try:
+        S = len(snapshot.names)
+    except ValueError as error:
+        raise CheckpointUnsound(str(error)) from error
     for name, array in snapshot.arrays.items():
-        wanted = ((S,) if name.startswith("arena.") else own[name].shape[:1]) + own[name].shape[1:]
+        first = {"arena": S, "names": len(array)}.get(name.partition(".")[0], len(own[name]))
+        wanted = (first, *own[name].shape[1:])
         if array.shape != wanted or array.dtype != own[name].dtype:
             raise CheckpointUnsound(f"its array {name} is {array.dtype} {array.shape}, not {own[name].dtype} {wanted}")
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from foretick.core.columns import Table
+from foretick.core.columns import ByteLog, Table
 from foretick.core.features import LINEAR_WIDTH, WIDTH
 from foretick.core.window import Window
 
@@ -74,6 +74,8 @@ class Arena:
         self._slots = self.table.column("slots", (), np.int32)
         self._last_cut = self.table.column("last_cut", (), np.int64)
         self._touched = self.table.column("touched", (), np.bool_)
+        self._name_length = self.table.column("name_length", (), np.int32)
+        self._names = ByteLog()
         self._max_series = recipe.max_series
         self._row_of: dict[bytes, int] = {}
 
@@ -84,6 +86,11 @@ class Arena:
     def names(self) -> list[bytes]:
         """Series ids, by row."""
         return list(self._row_of)
+
+    @property
+    def name_bytes(self) -> NDArray[np.uint8]:
+        """All series ids one after another, not copied: a list of 100,000 takes 7 ms to copy."""
+        return self._names.content
 
     @property
     def records(self) -> Block:
@@ -137,6 +144,8 @@ class Arena:
         if row == len(self._bytes.rows):
             self.table.resize(max(_FIRST_ROWS, 2 * row))
         self._row_of[name] = row
+        self._names.add(name)
+        self._name_length.rows[row] = len(name)
         self.scatter(np.array([row]), self.blank(1))
         self._hashes.rows[row] = name_hash(name)
         self._slots.rows[row] = -1
@@ -164,6 +173,8 @@ class Arena:
     def restore(self, names: Iterable[bytes], columns: dict[str, NDArray[Any]]) -> None:
         """Become the arena whose `names`, `rows` and `marks` these are."""
         self._row_of = {name: row for row, name in enumerate(names)}
+        self._names = ByteLog()
+        self._names.add(b"".join(self._row_of))
         self.table.resize(len(self._row_of))
         self.table.fill(columns)
         self._touched.rows[:] = True

@@ -232,13 +232,14 @@ class Engine:
         whole = {f"arena.{name}": value for name, value in self._arena.marks.items()}
         whole |= {f"recorder.{name}": value for name, value in self._recorder.state.items()}
         whole["tally.weight"] = self._tally.weight
+        whole["names.bytes"] = self._arena.name_bytes
         numbers = {
             "schedule": asdict(self._schedule),
             "tally": self._tally.numbers,
             "engine": {"poisoned": self.poisoned},
         }
         arrays = (room or Room()).take(self._rows, whole, self._arena.touched)
-        return Snapshot(self._arena.names, arrays, numbers, self._knowledge, self._job)
+        return Snapshot(arrays, numbers, self._knowledge, self._job)
 
     def restore(self, snapshot: Snapshot) -> None:
         """Become the engine that `snapshot` was taken from; its recipe must be this one's."""

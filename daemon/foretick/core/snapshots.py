@@ -13,6 +13,7 @@ the rows that were touched meanwhile are copied again at the cut, between two ti
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,18 +46,32 @@ class Snapshot:
     """Everything an engine carries, copied: restoring it and going on equals never having stopped.
 
     Attributes:
-        names: series ids by row.
         arrays: all arrays by name.
         numbers: all counters by name.
         knowledge: what was learned so far.
         job: the learning job in flight, if any.
     """
 
-    names: list[bytes]
     arrays: dict[str, NDArray[Any]]
     numbers: dict[str, dict[str, Any]]
     knowledge: Knowledge
     job: Job | None
+
+    @property
+    def names(self) -> list[bytes]:
+        """Series ids by row.
+
+        Raises:
+            ValueError: they do not add up, or one appears twice.
+        """
+        lengths, joined = self.arrays["arena.name_length"], self.arrays["names.bytes"].tobytes()
+        ends = np.cumsum(lengths, dtype=np.int64).tolist()
+        names = [joined[begin:end] for begin, end in pairwise([0, *ends])]
+        if (lengths < 0).any() or (ends or [0])[-1] != len(joined):
+            raise ValueError("the series ids do not add up")
+        if len(set(names)) != len(names):
+            raise ValueError("a series id appears twice")
+        return names
 
 
 class Room:
@@ -172,8 +187,6 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def flatten(snapshot: Snapshot) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """All arrays by name, and the rest as JSON values."""
     arrays = {f"state.{name}": array for name, array in snapshot.arrays.items()}
-    arrays["names.length"] = np.fromiter(map(len, snapshot.names), np.int64, len(snapshot.names))
-    arrays["names.bytes"] = np.frombuffer(b"".join(snapshot.names), np.uint8)
     arrays |= _of_knowledge("knowledge", snapshot.knowledge)
     facts: dict[str, Any] = {"numbers": snapshot.numbers, "steps": snapshot.knowledge.steps, "job": None}
     job = snapshot.job
@@ -194,16 +207,9 @@ def unflatten(arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> S
     Raises:
         KeyError, TypeError, ValueError: these are not the arrays and values of a snapshot.
     """
-    lengths, joined = arrays["names.length"], arrays["names.bytes"].tobytes()
-    if lengths.dtype != np.int64 or (lengths < 0).any() or int(lengths.sum()) != len(joined):
-        raise ValueError("the series ids do not add up")
-    ends = np.cumsum(lengths).tolist()
-    names = [joined[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
-    if len(set(names)) != len(names):
-        raise ValueError("a series id appears twice")
     knowledge = _knowledge("knowledge", arrays, facts["steps"])
     state = {name.removeprefix("state."): array for name, array in arrays.items() if name.startswith("state.")}
-    return Snapshot(names, state, dict(facts["numbers"]), knowledge, _job(arrays, facts["job"], knowledge))
+    return Snapshot(state, dict(facts["numbers"]), knowledge, _job(arrays, facts["job"], knowledge))
 
 
 def _job(arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any] | None, knowledge: Knowledge) -> Job | None:
