@@ -1,22 +1,25 @@
 """Robust linear experts: recursive least squares on scaled features of each series, outliers damped.
 
 RLS with exponential forgetting (Haykin, Adaptive Filter Theory, ch. 10) and Huber weights, without which it is worse
-than naive on real series. Per series and tick, with the outcome z of the standing forecast θ·x:
+than naive on real series. Per series, expert and tick, with the outcome z of the standing forecast θ·x:
 
     e = z − θ·x
     w = min(1, c/|e|),   c = hub × running mean |e|         an outlier pulls no harder than c
     g = P x / (λ/w + xᵀ P x)
     θ ← θ + g e
-    P ← (P − g (P x)ᵀ) / λ,   its mean diagonal bounded       forgetting would inflate P where nothing excites it
+    P ← (P − g (P x)ᵀ) / λ
+
+P is kept as ρ Q: dividing by λ then costs one number instead of a pass over memory. When ρ has reached 2 it is folded
+into Q, and P's mean diagonal is bounded, which forgetting would inflate where nothing excites it.
 
 A feature that has always been zero has no row in P; it enters with the recipe's start when it first speaks. So seasons
 may appear late, and dead features do not grow.
 
 Glossary
-    n, k    series of a round, features
-    θ       (n, k) coefficients
-    P       (n, k, k) inverse of the weighted correlation matrix of the features, symmetric
-    λ       forgetting factor
+    n, m, k     series of a round, experts of a bank, features
+    θ           (n, m, k) coefficients
+    P           (n, m, k, k) inverse of the weighted correlation matrix of the features, symmetric
+    λ           forgetting factor
 """
 
 from __future__ import annotations
@@ -28,6 +31,8 @@ import numpy as np
 from foretick.core.columns import as_slice
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from foretick.core.columns import Table
@@ -35,40 +40,49 @@ if TYPE_CHECKING:
 
 _ERROR_RATE = 0.01  # ~100 ticks; the running mean |e| follows the noise of the series
 _DIAGONAL_MAX = 100.0  # mean of P's diagonal: far above any start, far below what float32 cannot carry
-_CACHE_BYTES = 2**18  # of P worked on at once: three such fit the second-level cache
+_FOLD_AT = 2.0  # ρ: some hundred ticks apart; a mean diagonal overshoots its bound by no more than this
+_CACHE_BYTES = 2**18  # of P worked on at once: it and the product beside it fit the second-level cache
 _TINY = np.float32(1e-30)  # no error is smaller
 
 
-class LinearExpert:
-    """One copy of the expert, for all series of a group.
+class LinearBank:
+    """Experts on the same k features, for all series of a group.
 
     Args:
-        table: where its state lives.
+        table: where their state lives.
+        name: of the bank's columns.
         k: features.
-        recipe: constants.
+        recipes: constants of each of the m experts.
     """
 
-    def __init__(self, table: Table, k: int, recipe: LinearRecipe) -> None:
+    def __init__(self, table: Table, name: str, k: int, recipes: Sequence[LinearRecipe]) -> None:
+        m = len(recipes)
         self.k = k
-        self.recipe = recipe
-        self._theta = table.column(f"{recipe.name}.theta", (k,), np.float32)
-        self._P = table.column(f"{recipe.name}.P", (k, k), np.float32)
-        self._size = table.column(f"{recipe.name}.size", (), np.float32)
-        self._rows_at_once = max(1, _CACHE_BYTES // (4 * k * k))
+        self._forgetting = np.array([one.forgetting for one in recipes], np.float32)
+        self._hub = np.array([one.hub for one in recipes], np.float32)
+        self._start = np.array([one.start for one in recipes], np.float32)[:, None]
+        self._theta = table.column(f"{name}.theta", (m, k), np.float32)
+        self._Q = table.column(f"{name}.Q", (m, k, k), np.float32)
+        self._rho = table.column(f"{name}.rho", (m,), np.float32)
+        self._size = table.column(f"{name}.size", (m,), np.float32)
+        self._entered = table.column(f"{name}.entered", (m, k), np.bool_)
+        self._columns = (self._theta, self._Q, self._rho, self._size, self._entered)
+        self._rows_at_once = max(1, _CACHE_BYTES // (4 * m * k * k))
+        self._outer = np.empty((self._rows_at_once, m, k, k), np.float32)
 
     def forecast(self, rows: NDArray[np.int64], x: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(n,) θ·x, in scales.
+        """(n, m) θ·x, in scales.
 
         Args:
             rows: (n,) distinct ascending rows.
-            x: (n, k) float32 features.
+            x: (n, m, k) float32 features.
         """
-        forecast: NDArray[np.float32] = np.einsum("nk,nk->n", x, self._theta.rows[as_slice(rows)])
+        forecast: NDArray[np.float32] = np.einsum("nmk,nmk->nm", x, self._theta.rows[as_slice(rows)])
         return forecast
 
     def forget(self, rows: NDArray[np.int64]) -> None:
         """Begin anew for series that begin anew."""
-        for column in (self._theta, self._P, self._size):
+        for column in self._columns:
             column.rows[rows] = 0
 
     def learn(
@@ -78,49 +92,78 @@ class LinearExpert:
 
         Args:
             rows: (n,) distinct ascending rows.
-            x: (n, k) float32 features that the settled forecast was made from.
+            x: (n, m, k) float32 features that the settled forecasts were made from.
             z: (n,) float32 outcomes, in scales, clipped.
             t: (n,) number of outcomes so far, this one included.
         """
-        step = self._rows_at_once
-        for start in range(0, len(rows), step):
-            part = slice(start, start + step)
-            self._learn(as_slice(rows[part]), x[part], z[part], t[part])
+        at = as_slice(rows)
+        state = theta, Q, rho, size, entered = [column.rows[at] for column in self._columns]
+        rate = np.maximum(_ERROR_RATE, 1.0 / np.maximum(t, 1)).astype(np.float32)[:, None]
+        self._learn(theta, Q, rho, size, entered, x, z[:, None], rate)
+        if not isinstance(at, slice):
+            for column, values in zip(self._columns, state, strict=True):
+                column.rows[at] = values
 
     def _learn(
-        self, at: slice | NDArray[np.int64], x: NDArray[np.float32], z: NDArray[np.float32], t: NDArray[np.int64]
+        self,
+        theta: NDArray[np.float32],
+        Q: NDArray[np.float32],
+        rho: NDArray[np.float32],
+        size: NDArray[np.float32],
+        entered: NDArray[np.bool_],
+        x: NDArray[np.float32],
+        z: NDArray[np.float32],
+        rate: NDArray[np.float32],
     ) -> None:
-        theta, P, size = self._theta.rows[at], self._P.rows[at], self._size.rows[at]
-        diagonal = np.einsum("nkk->nk", P)  # a view
-        enters = (diagonal == 0) & (x != 0)
+        """One update of n series, in place."""
+        enters = (x != 0) > entered
         if enters.any():
-            diagonal[enters] = self.recipe.start
+            rho[rho == 0] = 1
+            diagonal = np.einsum("nmkk->nmk", Q)
+            diagonal[enters] = (self._start / rho[:, :, None] + np.zeros_like(x))[enters]
+            entered |= enters
 
-        e = z - np.einsum("nk,nk->n", x, theta)
+        e = z - np.einsum("nmk,nmk->nm", x, theta)
         error = np.abs(e)
-        size += np.maximum(np.float32(_ERROR_RATE), (1.0 / np.maximum(t, 1)).astype(np.float32)) * (error - size)
-        w = np.minimum(1, np.float32(self.recipe.hub) * size / np.maximum(error, _TINY))
-        lam = np.float32(self.recipe.forgetting)
-        Px = np.matmul(P, x[:, :, None])[:, :, 0]
-        energy = np.einsum("nk,nk->n", x, Px)
-        g = Px / (lam / np.maximum(w, _TINY) + energy)[:, None]
-        theta += g * e[:, None]
-        P -= g[:, :, None] * Px[:, None, :]
-        P *= 1 / lam
-        lost = self._bound(P, diagonal, energy)
+        size += rate * (error - size)
+        w = np.minimum(1, self._hub * size / np.maximum(error, _TINY))
+        g, energy = self._shrink(Q, rho, x, self._forgetting / np.maximum(w, _TINY))
+        theta += g * e[:, :, None]
+        rho /= self._forgetting
+        fold = rho >= _FOLD_AT
+        if fold.any():
+            Q[fold] *= rho[fold][:, None, None]
+            rho[fold] = 1
+            self._bound(Q, fold)
+        lost = ~(energy >= 0)
         if lost.any():
-            P[lost] = 0  # every feature enters again with the next tick; what was learned stays, if it is sound
+            # Collinear features cost P its definiteness, a poisoned state its soundness: every feature enters again
+            # with the next tick; what was learned stays, if it is sound.
+            Q[lost], rho[lost], entered[lost] = 0, 1, False
             theta[~np.isfinite(theta)] = 0
             size[~np.isfinite(size)] = 0
-        if not isinstance(at, slice):
-            self._theta.rows[at], self._P.rows[at], self._size.rows[at] = theta, P, size
+
+    def _shrink(
+        self, Q: NDArray[np.float32], rho: NDArray[np.float32], x: NDArray[np.float32], floor: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Take out of P, in place, what x has told: (n, m, k) gains g and (n, m) energies xᵀ P x; `floor` is λ/w."""
+        g, energy = np.empty_like(x), np.empty_like(rho)
+        for start in range(0, len(Q), self._rows_at_once):
+            part = slice(start, start + self._rows_at_once)
+            q, r = Q[part], rho[part, :, None]
+            Px = np.matmul(q, x[part, :, :, None])[:, :, :, 0]
+            Px *= r
+            np.einsum("nmk,nmk->nm", x[part], Px, out=energy[part])
+            np.divide(Px, (floor[part] + energy[part])[:, :, None], out=g[part])
+            # einsum forms outer products three times faster than broadcasting; one product each, so it rounds alike.
+            q -= np.einsum("nmi,nmj->nmij", g[part] / r, Px, out=self._outer[: len(q)])
+        return g, energy
 
     @staticmethod
-    def _bound(P: NDArray[np.float32], diagonal: NDArray[np.float32], energy: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Bound P where features rest; (n,) whether it lost its definiteness (collinear features) or is not finite."""
-        mean = diagonal.mean(axis=1)
+    def _bound(Q: NDArray[np.float32], fold: NDArray[np.bool_]) -> None:
+        folded = Q[fold]
+        mean = np.einsum("fkk->fk", folded).mean(axis=1)
         high = mean > _DIAGONAL_MAX
         if high.any():
-            P[high] *= (_DIAGONAL_MAX / mean[high]).astype(np.float32)[:, None, None]
-        lost: NDArray[np.bool_] = (energy < 0) | (diagonal < 0).any(axis=1) | ~np.isfinite(mean)
-        return lost
+            folded[high] *= (_DIAGONAL_MAX / mean[high])[:, None, None]
+            Q[fold] = folded
