@@ -16,7 +16,7 @@ from foretick.app.learning import LeaseKeeper
 from foretick.core.engine import Engine
 from foretick.core.recipe import LearnRecipe, Recipe
 from foretick.ports.trainer import TrainerProcess
-from foretick.ports.wire import decode
+from foretick.ports.wire import decode, keyed
 from partitions import Loop, Memory, assert_exactly_once, forecasts, push, wait_answered
 from servers import wait_until
 
@@ -209,7 +209,7 @@ def expected_inline(client: redis.Redis) -> list[tuple[bytes, float]]:
     entries = [[i, [part for pair in fields.items() for part in pair]] for i, fields in client.xrange("ticks")]
     decoded = decode(entries, b"ticks")
     engine = Engine(Recipe(hidden=16, learn=LearnRecipe(every=2)))
-    return list(zip(decoded.ids, engine.advance(decoded.ticks).yhat.tolist(), strict=True))
+    return list(zip(decoded.ids, engine.advance(keyed(decoded)).yhat.tolist(), strict=True))
 
 
 def test_forecasts_are_those_of_learning_inline_whatever_befalls_the_trainer_and_it_ends_with_the_daemon(

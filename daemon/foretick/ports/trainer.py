@@ -12,20 +12,15 @@ instead of waiting until torch is imported. Where a job is computed changes none
 
 from __future__ import annotations
 
-import contextlib
 import os
-import select
-import signal
-import socket
-import subprocess
 import sys
 import threading
 import time
 import weakref
 from typing import TYPE_CHECKING, Self
 
-from foretick.ports.embedded import bound_to_parent
-from foretick.ports.trainer_child import MESSAGE_BYTES_MAX, READY, Answer
+from foretick.ports.trainer_child import READY, Answer
+from foretick.ports.trainer_life import Life, LifeOver
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,86 +35,6 @@ SILENCE_SECONDS = 60.0  # a job takes 0.04–0.2 s on a core of its own; at nice
 READY_SECONDS = 120.0  # importing torch on a slow machine takes tens of seconds
 STEADY_SECONDS = 60.0  # a process that answered and lived for so long is a good one: its death is the first again
 DEATHS_MAX = 5  # in a row
-
-
-class _ChildGone(Exception):  # no error: the daemon goes on without it
-    """The trainer's process has hung up."""
-
-
-class _Child:
-    """One life of the trainer's process."""
-
-    def __init__(self) -> None:
-        self.started_at = time.monotonic()
-        self.is_ready = False
-        self.has_answered = False
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        # No secrets: the trainer needs none. No session of its own: the kernel would weigh it as a group beside the
-        # daemon's, and niceness would count for nothing; a process group is enough to keep Ctrl-C away.
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("FORETICK_")}
-        command = [sys.executable, "-P", "-m", "foretick.ports.trainer_child", str(os.getpid())]
-        try:
-            with theirs:
-                self._process: subprocess.Popen[bytes] = subprocess.Popen(  # noqa: S603  our own module
-                    bound_to_parent(command),
-                    stdin=theirs.fileno(),
-                    stdout=subprocess.DEVNULL,
-                    env=environment | {"OMP_NUM_THREADS": "1"},
-                    process_group=0,
-                )
-        except OSError:
-            ours.close()
-            raise
-        ours.setblocking(False)
-        self._socket = ours
-        self._poll = select.poll()
-        self._poll.register(ours, select.POLLIN)
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    def send(self, message: bytes, descriptor: int) -> bool:
-        """Hand over an order; false when there is no room for it, or nobody to take it."""
-        try:
-            socket.send_fds(self._socket, [message], [descriptor])
-        except OSError:
-            return False
-        return True
-
-    def receive(self, seconds: float) -> list[bytes]:
-        """All messages that are there, after waiting for the first."""
-        messages: list[bytes] = []
-        if self._poll.poll(seconds * 1000):
-            with contextlib.suppress(BlockingIOError):
-                while message := self._receive_one():
-                    messages.append(message)
-        return messages
-
-    def _receive_one(self) -> bytes:
-        try:
-            message = self._socket.recv(MESSAGE_BYTES_MAX)
-        except BlockingIOError:
-            raise
-        except OSError as error:
-            raise _ChildGone from error
-        if not message:
-            raise _ChildGone
-        return message
-
-    def kill(self) -> None:
-        """Kill it, whatever it does: it holds nothing worth keeping."""
-        self._process.kill()
-
-    def end(self) -> str:
-        """Make sure that nothing of it is left; says how it ended."""
-        if any(events & select.POLLHUP for _, events in self._poll.poll(0)):
-            with contextlib.suppress(subprocess.TimeoutExpired):  # it hung up: in an instant it is gone by itself
-                self._process.wait(0.5)
-        self._process.kill()
-        status = self._process.wait()
-        self._socket.close()
-        return f"it was ended by {signal.Signals(-status).name}" if status < 0 else f"it ended with status {status}"
 
 
 class TrainerProcess:
@@ -151,7 +66,7 @@ class TrainerProcess:
         self._attendant = threading.Thread(target=self._attend, name="trainer", daemon=True)
         self._deaths = 0  # in a row
         self._lock = threading.Lock()  # over all that follows
-        self._child: _Child | None = None
+        self._child: Life | None = None
         self._orders = 0
         self._seats: weakref.WeakSet[Seat] = weakref.WeakSet()
         self._held: weakref.WeakSet[Seat] = weakref.WeakSet()  # their job was given to no process
@@ -252,7 +167,7 @@ class TrainerProcess:
                 return
             self._held.discard(seat)
 
-    def _take_in(self, child: _Child, message: bytes) -> None:
+    def _take_in(self, child: Life, message: bytes) -> None:
         child.is_ready = True
         if message == READY:
             return
@@ -286,9 +201,9 @@ class TrainerProcess:
                 return
             self._on_restart(reason or how)
 
-    def _begin(self) -> _Child | None:
+    def _begin(self) -> Life | None:
         try:
-            child = _Child()
+            child = Life()
         except OSError as error:
             self._give_up(f"no process can be started: {error}")
             return None
@@ -299,13 +214,13 @@ class TrainerProcess:
         child.end()
         return None
 
-    def _listen(self, child: _Child) -> str:
+    def _listen(self, child: Life) -> str:
         """Take in what the process says until it is gone; otherwise says why it has to go."""
         silence_seconds = 0.0  # counted in waits, not by the clock: where both were frozen, nobody was silent
         while True:
             try:
                 messages = child.receive(self.wait_seconds)
-            except _ChildGone:
+            except LifeOver:
                 return ""
             with self._lock:
                 for message in messages:
@@ -317,7 +232,7 @@ class TrainerProcess:
             if not child.is_ready and time.monotonic() - child.started_at > READY_SECONDS:
                 return f"it was not ready after {READY_SECONDS:g} s"
 
-    def _is_one_too_many(self, child: _Child) -> bool:
+    def _is_one_too_many(self, child: Life) -> bool:
         """Count a death."""
         is_steady = child.has_answered and time.monotonic() - child.started_at >= STEADY_SECONDS
         self._deaths = 1 if is_steady else self._deaths + 1

@@ -24,6 +24,7 @@ from foretick.core.lstm import Shape, init_weights
 from foretick.core.recipe import LearnRecipe
 from foretick.core.recorder import Batch
 from foretick.ports import trainer as trainer_module
+from foretick.ports import trainer_life
 from foretick.ports.trainer import DEATHS_MAX, TrainerProcess
 from property.engine_streams import SMALL, assert_same_forecasts, assert_same_snapshots, bits, columns, drive, few
 from servers import wait_until
@@ -295,7 +296,7 @@ def test_a_clean_end_leaves_no_process_no_descriptor_and_no_job_unlearned():
 @pytest.fixture
 def _mortal(monkeypatch):
     """Every process ends at once, with status 1."""
-    monkeypatch.setattr(trainer_module, "bound_to_parent", lambda _: ["false"])
+    monkeypatch.setattr(trainer_life, "bound_to_parent", lambda _: ["false"])
 
 
 @pytest.mark.usefixtures("_mortal")
@@ -323,7 +324,7 @@ def test_the_death_of_a_process_that_did_well_for_long_is_the_first_again():
 
 def test_where_no_process_can_be_started_every_job_is_computed_here(monkeypatch):
     events = Events()
-    monkeypatch.setattr(trainer_module, "bound_to_parent", lambda _: ["/nowhere/python"])
+    monkeypatch.setattr(trainer_life, "bound_to_parent", lambda _: ["/nowhere/python"])
     with events.make() as process:
         seat = process.seat(SHAPE, RECIPE)
         seat.submit(job_of())
