@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from foretick.app.values import Season, check_redis_url, parse_duration, parse_season, parse_streams
+from foretick.app.values import (
+    Season,
+    check_redis_url,
+    parse_duration,
+    parse_season,
+    parse_size,
+    parse_store,
+    parse_streams,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -114,6 +122,20 @@ class LeaseSettings(Group):
     ttl: Annotated[Seconds, Field(ge=1, le=3600), Hint("a duration from 1s to 1h, such as 10s")] = 10.0
 
 
+class CheckpointSettings(Group):
+    """State that outlives the process."""
+
+    every: Annotated[Seconds, Field(ge=0), Hint("a duration such as 60s, or 0 for never")] = 60.0
+    store: Annotated[
+        Literal["redis"] | Path,
+        BeforeValidator(parse_store),
+        AfterValidator(lambda store: _absolute(store) if isinstance(store, Path) else store),
+        Hint("redis, or a folder such as /var/lib/foretick/checkpoints"),
+    ] = "redis"
+    # Two generations and the next one lie in Redis' memory for a while: three times this.
+    redis_max: Annotated[int, BeforeValidator(parse_size), Field(ge=1), Hint("a size such as 64MB")] = 64_000_000
+
+
 class HttpSettings(Group):
     """The one HTTP port: metrics, probes."""
 
@@ -171,6 +193,7 @@ class Settings(BaseSettings):
     dead: DeadSettings = DeadSettings()
     latest: Annotated[bool, Hint("true or false")] = True
     lease: LeaseSettings = LeaseSettings()
+    checkpoint: CheckpointSettings = CheckpointSettings()
     http: HttpSettings = HttpSettings()
     log: LogSettings = LogSettings()
 

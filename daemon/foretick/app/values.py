@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
+from pathlib import Path
 from typing import Literal, TypeAlias
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
@@ -12,6 +13,8 @@ Season: TypeAlias = Literal["auto", "none"] | tuple[float, ...]
 _SECONDS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
 _LONGEST_SECONDS = 3.2e9  # a century: more is a slip of the keyboard
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
+_BYTES = {"": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "kiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
 _SCHEMES = ("redis", "rediss", "unix")
 _URL_OPTIONS = {"db": r"\d+"}  # others would change what the ports rely on (timeouts, RESP version, decoding)
 _TLS_OPTIONS = _URL_OPTIONS | {
@@ -53,6 +56,29 @@ def write_duration(seconds: float) -> str:
     if seconds and round(seconds * 1000) / 1000 == seconds:
         return f"{seconds * 1000:.0f}ms"
     return f"{Decimal(repr(seconds)):f}s"  # never an exponent
+
+
+def parse_size(value: object) -> int:
+    """Bytes from `64MB`, `1.5 GB`, `512kiB`, or a plain number of bytes; whatever the case of the letters.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    units = {unit.lower(): size for unit, size in _BYTES.items()} | {"b": 1}
+    match = _SIZE.fullmatch(str(value).strip())
+    if isinstance(value, bool) or match is None or match[2].lower() not in units:
+        raise ValueError("this is no size")
+    return round(Decimal(match[1]) * units[match[2].lower()])
+
+
+def parse_store(value: object) -> object:
+    """`redis`, or the path of a folder."""
+    text = str(value).strip()
+    if text.lower() == "redis":
+        return "redis"
+    if "/" not in text:  # a misspelt `redis` must not become a folder
+        raise ValueError("this is neither redis nor a path with a slash in it")
+    return Path(text)
 
 
 def parse_list(value: object) -> list[object]:

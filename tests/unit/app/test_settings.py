@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from foretick.app.settings import Settings, catalogue, default_state_dir, value_of
-from foretick.app.values import check_redis_url, parse_duration, parse_season, parse_streams, write_duration
+from foretick.app.values import (
+    check_redis_url,
+    parse_duration,
+    parse_season,
+    parse_size,
+    parse_store,
+    parse_streams,
+    write_duration,
+)
 from foretick.ports.masking import mask_passwords, mask_url
 
 DEFAULTS = {
@@ -37,6 +45,9 @@ DEFAULTS = {
     "dead.maxlen": 100_000,
     "latest": True,
     "lease.ttl": 10.0,
+    "checkpoint.every": 60.0,
+    "checkpoint.store": "redis",
+    "checkpoint.redis_max": 64_000_000,
     "http.host": "127.0.0.1",
     "http.port": 9464,
     "log.level": "info",
@@ -214,3 +225,25 @@ def test_the_state_folder_is_systemds_then_xdgs_then_the_homes():
     assert default_state_dir({"XDG_STATE_HOME": "/x", "HOME": "/h"}) == Path("/x/foretick")
     assert default_state_dir({"HOME": "/h"}) == Path("/h/.local/state/foretick")
     assert default_state_dir({}).is_absolute()
+
+
+@pytest.mark.parametrize(
+    ("written", "size_bytes"),
+    [("64MB", 64_000_000), ("1.5 gb", 1_500_000_000), ("2MiB", 2_097_152), ("100", 100), (7, 7), ("1kB", 1000)],
+)
+def test_sizes_are_read(written, size_bytes):
+    assert parse_size(written) == size_bytes
+
+
+@pytest.mark.parametrize("written", ["", "MB", "64 MBit", "-1", True, None, "1e6", "0x10", "64,000"])
+def test_what_is_no_size_is_refused(written):
+    with pytest.raises(ValueError, match="no size"):
+        parse_size(written)
+
+
+def test_a_store_is_redis_or_a_folder():
+    assert parse_store(" Redis") == "redis"
+    assert str(parse_store("/var/lib/foretick")) == "/var/lib/foretick"
+    assert Settings.model_validate({"checkpoint": {"store": "./here"}}).checkpoint.store.is_absolute()
+    with pytest.raises(ValueError, match="slash"):
+        parse_store("rediss")
