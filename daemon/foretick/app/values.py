@@ -105,6 +105,8 @@ def parse_season(value: object) -> Season:
         raise ValueError("no length is named")
     if min(lengths) <= 0 or len(set(lengths)) < len(lengths):
         raise ValueError("the lengths have to be positive and different from each other")
+    if len(lengths) > 2:
+        raise ValueError("two lengths at most")
     return lengths
 
 

@@ -26,7 +26,7 @@ from foretick.core.lstm import ROWS_AT_ONCE, Shape, Stepper, init_weights
 from foretick.core.recipe import Recipe
 from foretick.core.recorder import Recorder
 from foretick.core.records import Forecasts, Ticks, Verdict
-from foretick.core.scaling import outcome, update_scaling
+from foretick.core.scaling import TINY, outcome, update_scaling
 from foretick.core.schedule import Schedule
 from foretick.core.scores import GroupScores, Tally
 from foretick.core.seasons import update_seasons
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from foretick.core.arena import Block
+
+_FORECAST = int(Verdict.FORECAST)  # comparing an array with the enum itself takes ten times as long
 
 
 class Engine:
@@ -78,7 +80,8 @@ class Engine:
 
     def scores(self) -> list[GroupScores]:
         """Live accuracy so far."""
-        return [self._tally.scores(self.group, self._schedule.active if len(self._arena) else 0, self._experts)]
+        active = self._schedule.lately if self.recipe.learn.enabled else len(self._arena)
+        return [self._tally.scores(self.group, active, self._experts)]
 
     def advance(self, ticks: Ticks) -> Forecasts:
         """Take a batch of ticks, in entry-id order, and forecast each series' next value after each of them."""
@@ -104,7 +107,7 @@ class Engine:
         verdict = self._judge(block, ticks.ts[at], ticks.stamped[at])
         answer.verdict[at] = verdict
         if verdict.any():
-            refused = verdict != Verdict.FORECAST
+            refused = verdict != _FORECAST
             self._arena.scatter(rows[at[refused]], block[refused])
             at, block = at[~refused], block[~refused]
             if len(at) == 0:
@@ -128,7 +131,7 @@ class Engine:
             late &= ~anew
             verdict[late] = Verdict.LATE
             block["late_run"][late] += 1
-        block["late_run"][verdict == Verdict.FORECAST] = 0
+        block["late_run"][verdict == _FORECAST] = 0
         return verdict
 
     def _reveal(self, row: NDArray[np.int64], block: Block, y: NDArray[np.float64], ts: NDArray[np.int64]) -> None:
@@ -142,7 +145,9 @@ class Engine:
         if first.any():
             self._recorder.abort(slot[(slot >= 0) & first])
             self._ensemble.forget(row[first])
-        self._recorder.reveal(slot[slot >= 0], clipped[slot >= 0])
+        recorded = slot >= 0
+        if recorded.any():
+            self._recorder.reveal(slot[recorded], clipped[recorded])
 
         block["t"] += 1
         experts.update_mix(block, clipped, self.recipe.mix)
@@ -162,7 +167,8 @@ class Engine:
         self._ensemble.forecast_linear(row, block, x, linear)
         slot = self._arena.slots[row]
         recorded = slot >= 0
-        self._recorder.record(slot[recorded], x[recorded], block["h"][recorded], block["c"][recorded])
+        if recorded.any():
+            self._recorder.record(slot[recorded], x[recorded], block["h"][recorded], block["c"][recorded])
         zhat, h, c = self._stepper.step(x, block["h"], block["c"])
         bad = ~np.isfinite(zhat)
         if bad.any():
@@ -172,7 +178,7 @@ class Engine:
         self._ensemble.forecast_readout(row, block)
 
         clip = self.recipe.mix.clip
-        known = block["scale"] > 0
+        known = block["scale"] > TINY
         expert = block["expert"]
         expert[:, experts.SEASONAL_NAIVE] = seasonal
         ewma = -block["deviation"][:, experts.EWMA_AVERAGE] / np.where(known, block["scale"], 1.0)
@@ -242,7 +248,7 @@ class Engine:
         return Snapshot(arrays, numbers, self._knowledge, self._job)
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Become the engine that `snapshot` was taken from; its recipe must be this one's."""
+        """Become the engine that `snapshot` was taken from. This one must be fresh, and of the same recipe."""
         own: dict[str, dict[str, NDArray[Any]]] = {name.partition(".")[0]: {} for name in snapshot.arrays}
         for name, value in snapshot.arrays.items():
             part, _, field = name.partition(".")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 MS_PER_DAY = 86_400_000
+_WINDOW_MIN = 17  # ticks: 16 first differences
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,3 +108,16 @@ class Recipe:
     season: SeasonRecipe = field(default_factory=SeasonRecipe)
     mix: MixRecipe = field(default_factory=MixRecipe)
     learn: LearnRecipe = field(default_factory=LearnRecipe)
+
+    def __post_init__(self) -> None:
+        """Refuse what the formulas cannot carry.
+
+        Raises:
+            ValueError: a constant is out of its bounds.
+        """
+        if self.hidden % 8:
+            raise ValueError("hidden is a multiple of 8: a ragged tail would be rounded differently")
+        if self.window < _WINDOW_MIN or self.learn.chunk < 2:
+            raise ValueError(f"window is {_WINDOW_MIN} ticks or more, chunk 2 or more")
+        if self.season.durations_ms is not None and len(self.season.durations_ms) > 2:
+            raise ValueError("two seasons at most")

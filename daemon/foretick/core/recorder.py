@@ -114,10 +114,10 @@ class Recorder:
         arena.slots[chosen] = free
 
     def _free(self, full: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Slots to hand out: never used, then just closed, then those whose series fell silent."""
+        """Slots to hand out: never used, then those whose series fell silent, then just closed."""
         never = np.flatnonzero(self.row < 0)
         idle = np.flatnonzero((self.row >= 0) & ~self.awake)
-        return np.concatenate([never, full, np.setdiff1d(idle, full)])
+        return np.concatenate([never, idle, np.setdiff1d(full, idle)])
 
     def batches(self, cut: int, steps: int) -> list[Batch]:
         """The chunks of one job: the latest and a past one of every slot, then `steps` − 1 times a past one."""

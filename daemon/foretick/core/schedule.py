@@ -28,6 +28,7 @@ class Schedule:
         t: ticks per active series up to the last cut.
         ticks: ticks since the last cut.
         distinct: series that ticked since the last cut.
+        before: series that ticked between the last cut and the one before.
         floor: active series that are remembered from before the last cut.
         last_ms: milliseconds part of the last entry id.
     """
@@ -36,6 +37,7 @@ class Schedule:
     t: float = 0.0
     ticks: int = 0
     distinct: int = 0
+    before: int = 0
     floor: int = 0
     last_ms: int = -1
 
@@ -43,6 +45,11 @@ class Schedule:
     def active(self) -> int:
         """Active series, at least one."""
         return max(self.distinct, self.floor, 1)
+
+    @property
+    def lately(self) -> int:
+        """Series that ticked lately, for people to look at: it does not fall at each cut."""
+        return max(self.distinct, self.before)
 
     def take(self, arena: Arena, rows: NDArray[np.int64], ms: NDArray[np.int64], recipe: LearnRecipe) -> int:
         """Count ticks up to the next cut, or all of them.
@@ -83,5 +90,6 @@ class Schedule:
         """Begin the next interval."""
         self.t += self.ticks / self.active
         self.floor = self.active // 2
+        self.before = self.distinct
         self.cuts += 1
         self.ticks = self.distinct = 0
