@@ -71,7 +71,7 @@ def test_a_commit_that_arrives_after_another_took_the_lease_writes_nothing(
     client = redis_server.client()
     victim.daemon.start()
     standby = start_daemon(redis_server.url, ready=False, **QUICK)
-    wait_until(lambda: events(standby.output(), "waiting_for_lease"), 60, "the standby")
+    wait_until(lambda: events(standby.output(), "standing_by"), 60, "the standby")
     push(client, 12, bad=3)
     wait_until(lambda: is_drained(client), what="the drain")
     wait_renewed(client)
@@ -80,7 +80,7 @@ def test_a_commit_that_arrives_after_another_took_the_lease_writes_nothing(
 
     def let_the_lease_expire() -> bool:
         """Hold the commit back until the standby has answered the same ticks; it arrives on a connection that lives."""
-        wait_until(lambda: events(standby.output(), "stream_opened") and is_drained(client), 30, "the successor")
+        wait_until(lambda: events(standby.output(), "partition_opened") and is_drained(client), 30, "the successor")
         before.append(positions_moved(client))
         return True
 
@@ -97,9 +97,6 @@ def test_a_commit_that_arrives_after_another_took_the_lease_writes_nothing(
     assert not events(standby.output(), "lease_lost")
 
 
-@pytest.mark.xfail(
-    strict=True, reason="EXEC moves the position although an XADD beside it fails; the repair comes later"
-)
 @pytest.mark.parametrize("key", [FORECASTS, DEAD])
 def test_a_kill_between_a_commit_that_met_a_foreign_entry_and_its_repair_loses_no_answer(
     redis_server: Server,
@@ -124,7 +121,6 @@ def test_a_kill_between_a_commit_that_met_a_foreign_entry_and_its_repair_loses_n
     assert {entry_id for entry_id, _ in found.entries} - answered == set()
 
 
-@pytest.mark.xfail(strict=True, reason="a replay renews the lease every 1,000 entries only, however long they take")
 def test_a_replay_that_takes_longer_than_the_lease_lives_does_not_lose_it_to_a_standby(
     redis_server: Server, start_daemon: Callable[..., DaemonProcess]
 ) -> None:
@@ -137,7 +133,7 @@ def test_a_replay_that_takes_longer_than_the_lease_lives_does_not_lose_it_to_a_s
     first.kill()
     pair = [start_daemon(redis_server.url, ready=False, **slow) for _ in range(2)]
     wait_until(
-        lambda: any(events(one.output(), "stream_opened") or events(one.output(), "lease_lost") for one in pair),
+        lambda: any(events(one.output(), "partition_opened") or events(one.output(), "lease_lost") for one in pair),
         120,
         "the end of a replay",
     )

@@ -178,7 +178,7 @@ def test_streams_are_found_forgotten_and_found_again_while_it_runs(
     wait_until(lambda: client.xlen(forecasts_key(b"foretick", SITES[0].encode())) == 10, what="the second five")
     push(client, 2, streams)
     wait_until(lambda: client.xlen(forecasts_key(b"foretick", b"ticks:a")) == 7)
-    assert 'foretick_ticks_total{stream="ticks:a"} 7.0' in daemon.get("/metrics")[1]
+    wait_until(lambda: 'foretick_ticks_total{stream="ticks:a"} 7.0' in daemon.get("/metrics")[1])
     assert "foretick_leases_held 2.0" in daemon.get("/metrics")[1]
 
 

@@ -70,6 +70,7 @@ def make_ownership(
         make,
         owner=owner,
         prefix=prefix,
+        ttl_seconds=settings.lease.ttl,
         stop=stop,
         health=health,
     )

@@ -15,7 +15,6 @@ partition; it is never dropped while the lease is ours.
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import structlog
@@ -25,6 +24,8 @@ from foretick.ports.positions import aside_name, committed_positions, holds_publ
 from foretick.ports.streams import Commit, Outcome
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from foretick.app.patience import Patience
     from foretick.ports.connection import Command
     from foretick.ports.streams import Exchange, Failure
@@ -60,6 +61,43 @@ class Committer:
         self._telemetry = telemetry
         self._connection = exchange.connection
         self._lease = exchange.lease
+        self._guarded: dict[bytes, bytes] = {}
+
+    def guard(self, streams: dict[bytes, bytes]) -> None:
+        """Let foreign writes to these streams of ours trip the fence.
+
+        Args:
+            streams: input stream by stream of ours.
+        """
+        self._guarded = streams
+        self._lease.guarded = tuple(streams)
+
+    def stand_firm(self, before: Mapping[bytes, bytes], error: ConnectionLost | ServerRefused | None = None) -> None:
+        """Raise the fence anew, where no turn's own does it, and put right what it would hide.
+
+        A fence tells only what happens after it was raised. So the positions and our own streams are looked at once it
+        stands: a foreign entry among them would make the next commit fail in part.
+
+        Args:
+            before: position of every stream, as last committed.
+            error: what has just gone wrong with the connection, if anything.
+
+        Raises:
+            LeaseLost: another process owns the partition.
+            StartOver: Redis does not remember what we had committed.
+            StopRequested: a stop came while waiting.
+        """
+        while True:
+            try:
+                if error is not None:
+                    self.reconnect(error)
+                self._lease.raise_fence(self._connection)
+                self.check_positions(Commit(before=before))
+                self._clear(self._floors(Commit(before=before)))
+            except (ConnectionLost, ServerRefused) as again:
+                error = again
+            else:
+                return
 
     def settle(self, commit: Commit, outcome: Outcome | None) -> None:
         """Return when the commit is carried out; afterwards the fence does not stand.
@@ -133,28 +171,42 @@ class Committer:
 
         The fence must stand; it does not afterwards.
         """
-        now_ms = time.time_ns() // 1_000_000
-        renames = [(b"RENAME", key, aside_name(key, now_ms)) for key in keys]
-        outcome = self.exchange.commit_alone(Commit([*renames]))
+        names = {key: aside_name(key) for key in keys}
+        outcome = self.exchange.commit_alone(Commit([(b"RENAME", key, aside) for key, aside in names.items()]))
         if outcome.refused:
             raise outcome.refused
         if not outcome.fenced:
-            for key in keys:
-                log.error("stream_set_aside", stream=key, aside=aside_name(key, now_ms), reason=reason)
+            for key, aside in names.items():
+                log.error("stream_set_aside", stream=key, aside=aside, reason=reason)
 
     def _send_again(self, commit: Commit) -> Outcome:
         self._lease.raise_fence(self._connection)
         if commit.in_doubt:
             self.check_positions(commit)
-        keys = self._unanswered(commit) if commit.in_doubt else list(commit.floors)
-        if commit.in_doubt and commit.publications and not keys:
-            return Outcome()
-        tops = tops_of(self._connection, keys)
-        foreign = [key for key, top in tops.items() if top is None or later(top, commit.floors[key])]
-        if foreign:
+        floors = self._floors(commit)
+        if commit.in_doubt:
+            unanswered = self._unanswered(commit)
+            if commit.publications and not unanswered:
+                return Outcome()
+            for key in commit.floors.keys() - set(unanswered):
+                del floors[key]
+        self._clear(floors)
+        return self.exchange.commit_alone(commit)
+
+    def _floors(self, commit: Commit) -> dict[bytes, bytes]:
+        """Where the tops of our streams may be: of those that are guarded, and of those that the commit writes to."""
+        guarded = {key: commit.before[stream] for key, stream in self._guarded.items() if stream in commit.before}
+        return guarded | commit.floors
+
+    def _clear(self, floors: dict[bytes, bytes]) -> None:
+        """Set streams of ours aside that hold what nobody but we should have written; the fence stands afterwards."""
+        for _ in range(REPAIRS_AT_ONCE):
+            tops = tops_of(self._connection, list(floors))
+            foreign = [key for key, top in tops.items() if top is None or later(top, floors[key])]
+            if not foreign:
+                return
             self.set_aside(foreign, "entries that are not ours")
             self._lease.raise_fence(self._connection)
-        return self.exchange.commit_alone(commit)
 
     def _unanswered(self, commit: Commit) -> list[bytes]:
         """The streams in which the last of the commit's entries is missing."""

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 ROLL_SECONDS = 0.5  # at most, a dead daemon's partitions lie idle for so long beyond their lease
 WAITING_SECONDS = 0.1  # while somebody is about to give a partition up for us
 ALLOWANCE_SECONDS = 30.0  # without a sign of life: connecting and a look at the keys take seconds at most
+ABANDONED_MAX_SECONDS = 2.0  # without an owner, or a fifth of a lease; whose share it is takes it in a moment
+GIVEN_SECONDS = 5.0  # what was given away is left to others for so long
 REST_SECONDS = 1.0  # after a bug in a partition, before it is tried again; doubles each time
 REST_MAX_SECONDS = 60.0
 NAMED_MAX = 20  # partitions in the text of `/readyz`
@@ -54,6 +56,7 @@ class Ownership:
         make_partition: from its name and streams.
         owner: our id.
         prefix: of our keys.
+        ttl_seconds: life of a lease.
         stop: ends it.
         health: of the daemon.
     """
@@ -67,6 +70,7 @@ class Ownership:
         *,
         owner: str,
         prefix: bytes,
+        ttl_seconds: float,
         stop: StopSignal,
         health: Health,
     ) -> None:
@@ -76,11 +80,14 @@ class Ownership:
         self._make_partition = make_partition
         self._owner = owner
         self._prefix = prefix
+        self._abandoned_seconds = min(ABANDONED_MAX_SECONDS, ttl_seconds / 5)
         self._stop = stop
         self._health = health
         self._tenures: dict[bytes, Tenure] = {}  # in the order in which they began
-        self._resting: dict[bytes, tuple[float, float]] = {}  # by partition with a bug: until when, and how long
+        self._resting: dict[bytes, tuple[float, float]] = {}  # by partition: until when, and how long after a bug
+        self._free_since: dict[bytes, float] = {}
         self._refused: dict[bytes, str] = {}  # partitions that cannot be owned as the settings are, and why
+        self._is_standby = False  # owns nothing, while there is something to own
         self._is_alone = False  # may not see the others, so it takes what it can
 
     def run(self) -> None:
@@ -116,8 +123,18 @@ class Ownership:
             self._connection.close()
             return ROLL_SECONDS
         self._health.set("redis", True, "")
-        moves = decide(self._awake(catalogue), roll, self._owner, self._mine())
+        moves = decide(
+            [partition for partition in catalogue.partitions if partition not in self._refused],
+            roll,
+            self._owner,
+            self._mine(),
+            abandoned=self._abandoned(catalogue, roll),
+            shunned=self._shunned(),
+        )
         for partition in moves.give:
+            if partition in catalogue.partitions:
+                _, rested = self._resting.get(partition, (0.0, REST_SECONDS / 2))
+                self._resting[partition] = time.monotonic() + GIVEN_SECONDS, rested
             log.info("partition_given_up", partition=_text(partition), members=len(roll.members))
             self._tenures[partition].end()
         for partition in moves.take:
@@ -146,11 +163,17 @@ class Ownership:
                 self._is_alone = True
         return RollCall(frozenset({self._owner}), {})
 
-    def _awake(self, catalogue: Catalogue) -> list[bytes]:
-        """The partitions, without those that are refused or rest after a bug."""
+    def _shunned(self) -> set[bytes]:
+        """The partitions that rest: a bug befell them here, or we have just given them to somebody else."""
         now = time.monotonic()
-        resting = {partition for partition, (until, _) in self._resting.items() if until > now}
-        return [partition for partition in catalogue.partitions if partition not in resting | self._refused.keys()]
+        return {partition for partition, (until, _) in self._resting.items() if until > now}
+
+    def _abandoned(self, catalogue: Catalogue, roll: RollCall) -> set[bytes]:
+        """The partitions that have had no owner for longer than a handover takes."""
+        now = time.monotonic()
+        free = catalogue.partitions.keys() - roll.owners.keys()
+        self._free_since = {partition: self._free_since.get(partition, now) for partition in free}
+        return {partition for partition, since in self._free_since.items() if now - since > self._abandoned_seconds}
 
     def _mine(self) -> list[bytes]:
         return [partition for partition, tenure in self._tenures.items() if not tenure.is_ending]
@@ -175,7 +198,8 @@ class Ownership:
             tenure.close()
             error = tenure.error
             if error is None:
-                self._resting.pop(partition, None)
+                if tenure.stood_still:  # another has it now: not to and fro between two that both cannot
+                    self._resting[partition] = time.monotonic() + REST_MAX_SECONDS, REST_MAX_SECONDS
                 continue
             if not self._tenures or (isinstance(error, ForetickError) and error.exit_code == StateUnreadable.exit_code):
                 raise error
@@ -201,8 +225,12 @@ class Ownership:
         self._health.set("streams", not (named_refused or self._refused), "; ".join([seen, *refused[:NAMED_MAX]]))
         mine = [tenure.name for tenure in self._tenures.values() if not tenure.is_ending]
         if not mine and catalogue.partitions:
+            if not self._is_standby:
+                log.info("standing_by", partitions=len(catalogue.partitions), members=len(roll.members))
+            self._is_standby = True
             self._health.set("partitions", False, f"all are owned by others ({len(roll.members)} daemons)")
             return
+        self._is_standby = False
         names = ", ".join(mine[:NAMED_MAX]) + (", …" if mine[NAMED_MAX:] else "")
         share = f"{len(mine)} of {len(catalogue.partitions)}, {len(roll.members)} daemons"
         self._health.set("partitions", True, f"{names} ({share})" if mine else "no stream matches yet")

@@ -9,6 +9,8 @@ import structlog
 
 from foretick.app.answers import StreamState
 from foretick.app.commits import StartOver
+from foretick.app.learning import LeaseKeeper
+from foretick.app.pacing import PacedEngine
 from foretick.app.patience import StopRequested
 from foretick.app.pipeline import Pipeline
 from foretick.app.recovery import Recovery
@@ -22,7 +24,6 @@ from foretick.errors import (
     ServerRefused,
     UsageError,
 )
-from foretick.ports.streams import Commit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -59,6 +60,7 @@ class Partition:
 
     Attributes:
         wanted: the keys of the streams that belong to it now; another thread may set it at any time.
+        is_stopped: whether it cannot go on without an operator.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class Partition:
     ) -> None:
         self.name = name
         self.wanted = tuple(streams)
+        self.is_stopped = False
         self._committer = committer
         self._patience = committer.patience
         self._lease = committer.exchange.lease
@@ -151,14 +154,14 @@ class Partition:
         replay = Replay(self.name, self._committer, fields=self._fields, telemetry=self._telemetry, health=self._health)
         while True:
             self._streams = self.wanted
-            engine = self._make_engine()
+            engine = PacedEngine(self._make_engine(), self._lease, LeaseKeeper(self._committer, self._health).keep)
             try:
                 settled = recovery.settle_in(self._streams, self._start)
                 found = replay.lead(
                     engine, [Span(one.keys.stream, one.plan.origin, one.plan.position) for one in settled]
                 )
-                self._lease.raise_fence(self._connection)
-                self._committer.check_positions(Commit(before={one.keys.stream: one.plan.position for one in settled}))
+                pipeline = self._make_pipeline(engine, [_state(one, found[one.keys.stream]) for one in settled])
+                pipeline.stand_firm()
             except (ConnectionLost, ServerRefused) as error:
                 self._committer.reconnect(error)
             except CommandFailed as error:
@@ -169,7 +172,7 @@ class Partition:
             else:
                 self._telemetry.watch_scores(engine.scores, self.name)
                 log.info("partition_opened", partition=self.name, streams=len(settled), replayed=found.total())
-                return self._make_pipeline(engine, [_state(one, found[one.keys.stream]) for one in settled])
+                return pipeline
 
     def _follow(self, pipeline: Pipeline) -> None:
         """Take up streams that came, and leave those that went.
@@ -202,6 +205,7 @@ class Partition:
             raise StartOver("a stream came back with its history", _text(returned.keys.stream))
         pipeline.admit([_state(one, 0) for one in settled])
         pipeline.dismiss(before - now)
+        pipeline.stand_firm()
         self._streams = wanted
         log.info("streams_changed", came=len(settled), went=len(before - now), streams=len(pipeline.streams))
 
@@ -242,6 +246,7 @@ class Partition:
 
     def _stand_still(self, reason: PartitionStopped) -> None:
         """Keep the process up, so that `/readyz` can say what an operator has to decide."""
+        self.is_stopped = True
         log.error("partition_stopped", reason=str(reason))
         self._health.set("partition", False, str(reason))
         self._forget()

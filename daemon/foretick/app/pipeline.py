@@ -104,9 +104,14 @@ class Pipeline:
         from writing. A foreign entry then shows when our own XADD fails inside EXEC, and `Committer` puts it right;
         what is lost is the certainty for the ticks of that very turn, should the process die in that same instant.
         """
-        lease = self._exchange.lease
         states = self.streams.values() if len(self.streams) <= GUARDED_STREAMS_MAX else ()
-        lease.guarded = tuple(key for state in states for key in (state.keys.forecasts, state.keys.dead))
+        self._committer.guard(
+            {key: state.keys.stream for state in states for key in (state.keys.forecasts, state.keys.dead)}
+        )
+
+    def stand_firm(self) -> None:
+        """Raise the fence, and see that nothing stands behind it that is not ours; before the first turn."""
+        self._committer.stand_firm(self._committed)
 
     def turn(self) -> None:
         """One exchange and one pass through the engine.
@@ -172,13 +177,13 @@ class Pipeline:
         if pending is not None and (outcome is None or not outcome.is_committed):
             self._committer.settle(pending.commit, outcome)
             self._settled(pending)
+            self.stand_firm()
             return None  # EXEC ended the WATCH, so the batch must not be used
         if trouble is not None or batch is None:
-            self._committer.reconnect(trouble or ConnectionLost("no reply"))
-            self._committer.check_positions(self._renewal().commit)
+            self._committer.stand_firm(self._committed, trouble or ConnectionLost("no reply"))
             return None
         if not batch.held:
-            self._exchange.lease.raise_fence(self._exchange.connection)
+            self.stand_firm()
         if batch.entries:
             self._telemetry.observe_turn("read", time.perf_counter() - begun)
         return batch

@@ -194,8 +194,7 @@ class Recovery:
     def _set_up(self, keys: StreamKeys, plan: Plan, found: Survey) -> list[Command]:
         gone = found.input.gone if found.input else 0
         read = plan.entries_read if plan.entries_read is not None else gone
-        now_ms = self._exchange.lease.server_ms
-        commands: list[Command] = [(b"RENAME", key, aside_name(key, now_ms)) for key in plan.aside]
+        commands: list[Command] = [(b"RENAME", key, aside_name(key)) for key in plan.aside]
         if plan.regressed:
             commands.append((b"HSET", keys.origins, keys.stream, plan.origin))
         elif found.origin is None:

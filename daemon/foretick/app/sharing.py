@@ -33,7 +33,14 @@ class Moves:
     is_waiting: bool
 
 
-def decide(partitions: Collection[bytes], roll: RollCall, me: str, mine: Sequence[bytes]) -> Moves:
+def decide(
+    partitions: Collection[bytes],
+    roll: RollCall,
+    me: str,
+    mine: Sequence[bytes],
+    abandoned: Collection[bytes] = frozenset(),
+    shunned: Collection[bytes] = frozenset(),
+) -> Moves:
     """What this daemon should do.
 
     Args:
@@ -41,13 +48,18 @@ def decide(partitions: Collection[bytes], roll: RollCall, me: str, mine: Sequenc
         roll: who is alive and who owns what.
         me: our owner id.
         mine: the partitions that we own or are about to, the longest owned first.
+        abandoned: those that nobody has owned for a while. Whoever's share they are is alive and yet does not take
+            them, so anybody may.
+        shunned: those that we should not take for now.
     """
     gone = [partition for partition in mine if partition not in partitions or roll.owners.get(partition, me) != me]
     kept = [partition for partition in mine if partition not in gone]
     quota = _quotas(len(partitions), roll, me, len(kept))[me]
-    free = [partition for partition in partitions if partition not in roll.owners and partition not in mine]
+    unowned = [partition for partition in partitions if partition not in roll.owners and partition not in mine]
+    free = [partition for partition in unowned if partition not in shunned]
     free.sort(key=lambda partition: _preference(me, partition))
-    take = free[: max(quota - len(kept), 0)]
+    room = max(quota - len(kept), 0)
+    take = free[:room] + [partition for partition in free[room:] if partition in abandoned]
     return Moves(
         give=(*gone, *kept[quota:]), take=tuple(take), is_waiting=len(kept) + len(take) < min(quota, len(partitions))
     )

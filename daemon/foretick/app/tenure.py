@@ -61,6 +61,11 @@ class Tenure:
         """Whether it is to be given up."""
         return self._stop.is_set()
 
+    @property
+    def stood_still(self) -> bool:
+        """Whether the partition could not go on."""
+        return self._partition.is_stopped
+
     def follow(self, streams: tuple[StreamKeys, ...]) -> None:
         """Tell which streams the partition has now."""
         if streams != self._partition.wanted:

@@ -50,6 +50,7 @@ class Lease:
         guarded: keys that only the owner writes; a foreign write there trips the fence as well.
         server_ms: the server's clock when the lease was taken: its epoch.
         clock_offset_seconds: server's clock minus ours at that moment.
+        renewed_at: when it was last renewed at least, by our monotonic clock.
     """
 
     def __init__(self, key: bytes, owner: str, ttl_ms: int, record: bytes) -> None:
@@ -60,6 +61,7 @@ class Lease:
         self._record = record
         self.server_ms = 0
         self.clock_offset_seconds = 0.0
+        self.renewed_at = 0.0
         self._token: bytes | None = None
 
     @property
@@ -149,4 +151,8 @@ class Lease:
 
     def _set_if_free(self, connection: RedisConnection) -> bool:
         assert self._token is not None
-        return bool(connection.call(b"SET", self.key, self._token, b"NX", b"PX", self.ttl_ms))
+        now = time.monotonic()
+        is_set = bool(connection.call(b"SET", self.key, self._token, b"NX", b"PX", self.ttl_ms))
+        if is_set:
+            self.renewed_at = now
+        return is_set

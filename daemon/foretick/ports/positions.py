@@ -6,6 +6,7 @@ true lag.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -197,9 +198,9 @@ def remember_origin(keys: StreamKeys, position: bytes) -> Command:
     return (b"HSETNX", keys.origins, keys.stream, position)
 
 
-def aside_name(key: bytes, now_ms: int) -> bytes:
-    """Where a stream with foreign entries goes; in the same slot, as it keeps the tag."""
-    return b"%b:aside:%d" % (key, now_ms)
+def aside_name(key: bytes) -> bytes:
+    """Where a stream with foreign entries goes: by microseconds, never the same name twice; in the slot of its tag."""
+    return b"%b:aside:%d" % (key, time.time_ns() // 1000)
 
 
 def _is_absent(reply: Reply) -> bool:

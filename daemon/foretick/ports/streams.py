@@ -7,6 +7,7 @@ follows.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -113,10 +114,12 @@ class Exchange:
     def __init__(self, connection: RedisConnection, lease: Lease) -> None:
         self.connection = connection
         self.lease = lease
+        self._sent_at = 0.0
 
     def send_turn(self, commit: Commit | None, reads: Sequence[Command]) -> None:
         """Send the commit of the last turn, the fence and the next reads as one request."""
         transaction = self._transaction(commit) if commit is not None else []
+        self._sent_at = time.monotonic()
         self.connection.send(pack([*transaction, *self.lease.fence, *reads]))
 
     def read_outcome(self, commit: Commit) -> Outcome:
@@ -125,7 +128,10 @@ class Exchange:
         begun = read()
         queued = [read() for _ in range(len(commit.commands) + 1)]
         answer = read()
-        return _judge(commit, begun, queued, answer)
+        outcome = _judge(commit, begun, queued, answer)
+        if not (outcome.fenced or outcome.refused):
+            self.lease.renewed_at = self._sent_at
+        return outcome
 
     def read_batch(self, *, has_read: bool = True) -> Batch:
         """The answers to the fence and to an XREAD, if there was one.
@@ -155,6 +161,7 @@ class Exchange:
 
     def commit_alone(self, commit: Commit) -> Outcome:
         """Send the commit without a read; the fence must stand."""
+        self._sent_at = time.monotonic()
         self.connection.send(pack(self._transaction(commit)))
         return self.read_outcome(commit)
 

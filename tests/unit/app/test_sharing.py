@@ -65,6 +65,13 @@ def test_what_a_dead_daemon_still_holds_is_left_alone() -> None:
     assert (moves.take, moves.is_waiting) == ((), True)
 
 
+def test_what_nobody_takes_may_be_taken_by_anybody() -> None:
+    idle = roll({}, "a", "b")
+    assert decide([b"p"], idle, "b", []).take == ()
+    assert decide([b"p"], idle, "b", [], {b"p"}).take == (b"p",)
+    assert decide([b"p"], roll({b"p": "b"}, "a", "b"), "b", [b"p"]).give == ()
+
+
 names = st.lists(st.text("abcdefgh", min_size=1, max_size=3), min_size=1, max_size=5, unique=True)
 
 

@@ -1,0 +1,73 @@
+"""The engine at a pace that lets the lease live: large batches go to a slow engine in pieces, with renewals between."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import fields
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from foretick.core.records import Forecasts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from foretick.app.answers import ForecastEngine
+    from foretick.core.records import Ticks
+    from foretick.core.scores import GroupScores
+    from foretick.ports.leases import Lease
+
+LEAST_TICKS = 64  # of a piece: below, an engine's fixed costs begin to count
+
+
+class PacedEngine:
+    """An engine that renews the lease in the middle of a batch, when the batch would take too long.
+
+    The forecasts do not depend on how ticks are batched, so they do not depend on the pace either.
+
+    Args:
+        engine: forecasts.
+        lease: knows when it was last renewed.
+        renew: renews it and leaves the fence as it was.
+    """
+
+    def __init__(self, engine: ForecastEngine, lease: Lease, renew: Callable[[], None]) -> None:
+        self._engine = engine
+        self._lease = lease
+        self._renew = renew
+        self._seconds_per_tick: float | None = None
+
+    def advance(self, ticks: Ticks) -> Forecasts:
+        """Forecast after each of the ticks."""
+        parts: list[Forecasts] = []
+        start = 0
+        while start < len(ticks) or not parts:
+            if parts and self._left_seconds() <= 0:
+                self._renew()
+            stop = min(start + self._piece(), len(ticks))
+            begun = time.perf_counter()
+            whole = stop - start == len(ticks)
+            parts.append(self._engine.advance(ticks if whole else ticks.slice(start, stop)))
+            self._seconds_per_tick = (time.perf_counter() - begun) / max(stop - start, 1)
+            start = stop
+        return parts[0] if len(parts) == 1 else _joined(parts)
+
+    def scores(self) -> list[GroupScores]:
+        """Live accuracy, for a scrape."""
+        return self._engine.scores()
+
+    def _left_seconds(self) -> float:
+        """Until the lease should be renewed: at a third of its life."""
+        return self._lease.renewed_at + self._lease.ttl_ms / 3000 - time.monotonic()
+
+    def _piece(self) -> int:
+        """Ticks that the engine is likely to take in the time that is left."""
+        if not self._seconds_per_tick:
+            return LEAST_TICKS
+        return max(LEAST_TICKS, int(self._left_seconds() / self._seconds_per_tick))
+
+
+def _joined(parts: list[Forecasts]) -> Forecasts:
+    names = [field.name for field in fields(Forecasts)]
+    return Forecasts(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
