@@ -216,7 +216,7 @@ def test_forecasts_are_those_of_learning_inline_whatever_befalls_the_trainer_and
     redis_server: Server, start_daemon: Callable[..., DaemonProcess]
 ) -> None:
     client = redis_server.client()
-    daemon = start_daemon(redis_server.url, model__hidden=16, learn__every=2, lease__ttl="1s")
+    daemon = start_daemon(redis_server.url, learn__trainer="process", model__hidden=16, learn__every=2, lease__ttl="1s")
     (trainer,) = trainers_of(daemon.pid)
     push_rounds(client, 20)
     wait_answered(client, 100)
@@ -251,7 +251,7 @@ def test_a_stop_does_not_wait_for_a_trainer_that_hangs(
     redis_server: Server, start_daemon: Callable[..., DaemonProcess]
 ) -> None:
     client = redis_server.client()
-    daemon = start_daemon(redis_server.url, model__hidden=16, lease__ttl="1s")
+    daemon = start_daemon(redis_server.url, learn__trainer="process", model__hidden=16, lease__ttl="1s")
     (trainer,) = trainers_of(daemon.pid)
     wait_until(lambda: niceness(trainer) == 19, 60, "the trainer's readiness")
     os.kill(trainer, signal.SIGSTOP)
