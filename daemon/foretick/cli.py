@@ -153,7 +153,12 @@ def _build_parser() -> _Parser:
         added.set_defaults(act=act, parser=added)
         return added
 
-    add("run", _run, _RUN_TEXT, "the daemon", parents=[settings])
+    run = add("run", _run, _RUN_TEXT, "the daemon", parents=[settings])
+    run.add_argument(
+        "--discard-state",
+        action="store_true",
+        help="forget checkpoints from before now, and learn from the streams again; needed after a change of the model",
+    )
     add("check", _check, _CHECK_TEXT, "the settings in force, and what they reach", parents=[settings])
     demo = add("demo", _demo, _DEMO_TEXT, "everything at once, live, on this computer")
     demo.add_argument("--seconds", type=_seconds, metavar="N", help="end by itself after so long (default: Ctrl-C)")
@@ -219,7 +224,7 @@ def _run(arguments: argparse.Namespace) -> int:
     _start_logging(loaded)
     from foretick.app import lifecycle  # noqa: PLC0415  torch takes seconds: wrong settings are told at once
 
-    return lifecycle.run(loaded.settings)
+    return lifecycle.run(loaded.settings, discard_state=arguments.discard_state)
 
 
 def _check(arguments: argparse.Namespace) -> int:

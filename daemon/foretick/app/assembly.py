@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from foretick.app.answers import Limits
 from foretick.app.commits import Committer
 from foretick.app.discovery import Discovery
 from foretick.app.garbage import GarbageRounds
+from foretick.app.keeping import Keeping
 from foretick.app.learning import LeaseKeeper, ObservedTrainer
 from foretick.app.ownership import Ownership
 from foretick.app.partition import Partition
@@ -16,23 +18,26 @@ from foretick.app.patience import LONGEST_WAIT_SECONDS, Patience
 from foretick.app.recipes import recipe_of
 from foretick.core.engine import Engine
 from foretick.core.learner import InlineTrainer
+from foretick.ports.checkpoints import FolderStore, RedisStore
 from foretick.ports.connection import RedisConnection
 from foretick.ports.leases import Lease, owner_id
 from foretick.ports.registry import Registry
 from foretick.ports.streams import Exchange
-from foretick.ports.wire import FieldNames, lease_key, members_key, origin_key
+from foretick.ports.wire import FieldNames, checkpoint_key, lease_key, members_key, origin_key
 
 if TYPE_CHECKING:
     from foretick.app.answers import ForecastEngine
     from foretick.app.patience import StopSignal
     from foretick.app.settings import Settings
     from foretick.core.learner import Trainer
+    from foretick.ports.checkpoints import CheckpointStore
     from foretick.ports.endpoints import Health
     from foretick.ports.positions import StreamKeys
     from foretick.ports.telemetry import Telemetry
     from foretick.ports.trainer import TrainerProcess
 
 BLOCK_MAX_SECONDS = 1.0  # a stop is noticed within it
+STORE_SILENCE_SECONDS = 5.0  # of Redis while it takes a megabyte, beside the loop
 SILENCE_SECONDS = 2.0  # beyond BLOCK: with it, three waits of a stop on a dead server stay under 5 s
 
 
@@ -43,8 +48,13 @@ def make_ownership(
     telemetry: Telemetry,
     health: Health,
     process: TrainerProcess | None = None,
+    discard_before_ms: int | None = None,
 ) -> tuple[RedisConnection, Ownership]:
-    """What owns partitions and forecasts them, and its own connection; learning happens in the process, or inline."""
+    """What owns partitions and forecasts them, and its own connection.
+
+    Learning happens in the process, or inline. State that was saved before `discard_before_ms` (milliseconds since the
+    epoch, UTC) is not used.
+    """
     owner, prefix = owner_id(), settings.prefix.encode()
     garbage = GarbageRounds()
     connection = _connection(settings, url, SILENCE_SECONDS)
@@ -61,6 +71,7 @@ def make_ownership(
             health=health,
             garbage=garbage,
             process=process,
+            discard_before_ms=discard_before_ms,
         )
 
     return connection, Ownership(
@@ -88,6 +99,7 @@ def _partition(
     health: Health,
     garbage: GarbageRounds,
     process: TrainerProcess | None,
+    discard_before_ms: int | None,
 ) -> Partition:
     """One partition, with a connection, a lease and a way of waiting of its own."""
     prefix = settings.prefix.encode()
@@ -115,6 +127,37 @@ def _partition(
         telemetry=telemetry,
         health=health,
         garbage=garbage,
+        keeping=_keeping(settings, url, partition, committer, telemetry, discard_before_ms),
+    )
+
+
+def _keeping(
+    settings: Settings,
+    url: str,
+    partition: bytes,
+    committer: Committer,
+    telemetry: Telemetry,
+    discard_before_ms: int | None,
+) -> Keeping | None:
+    """What keeps the partition's state, if it is to be kept."""
+    prefix, checkpoint = settings.prefix.encode(), settings.checkpoint
+    if not checkpoint.every:
+        return None
+    base = checkpoint_key(prefix, partition)
+
+    def make_store() -> CheckpointStore:
+        if isinstance(checkpoint.store, Path):
+            return FolderStore(checkpoint.store, prefix, partition)
+        return RedisStore(_connection(settings, url, STORE_SILENCE_SECONDS), base, checkpoint.redis_max)
+
+    return Keeping(
+        partition.decode(errors="backslashreplace"),
+        base,
+        make_store,
+        committer,
+        every_seconds=checkpoint.every,
+        telemetry=telemetry,
+        discard_before_ms=discard_before_ms,
     )
 
 

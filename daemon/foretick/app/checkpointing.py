@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from foretick.ports.telemetry import Telemetry
 
 FINISH_SECONDS = 2.5  # for the last checkpoint of a clean stop, out of the five that a drain may take
+GONE_MAX = 10_000  # streams that went and are remembered: half a megabyte
 
 log = structlog.get_logger()
 
@@ -73,8 +74,9 @@ class Checkpointer:
         self._written: Generation | None = None  # but not named the newest yet
         self._is_switching = False  # the commit in flight names it
         self._tidying: Future[None] | None = None
-        self._marks: list[Mark] = []  # of the checkpoint on its way
-        self._saved_marks: list[Mark] | None = None  # of the newest one that stands
+        self._known: dict[bytes, Mark] = {}  # where every stream stood when it was last seen, also those that went
+        self._marks: dict[bytes, Mark] = {}  # of the checkpoint on its way
+        self._saved_marks: dict[bytes, Mark] | None = None  # of the newest one that stands
         self._due_at = time.monotonic() + every_seconds
         self._trouble = ""
         telemetry.renew_checkpoint(partition)  # its age counts from here while there is none
@@ -83,9 +85,10 @@ class Checkpointer:
         """Have the next checkpoint begin now: after a replay, which is worth keeping."""
         self._due_at = 0.0
 
-    def stand_at(self, marks: Sequence[Mark], size_bytes: int, saved_ms: int) -> None:
-        """Note that the checkpoint of this position was just restored."""
-        self._saved_marks = list(marks)
+    def stand_at(self, marks: Mapping[bytes, Mark], size_bytes: int, saved_ms: int) -> None:
+        """Note that the checkpoint of these positions was just restored."""
+        self._known = dict(marks)
+        self._saved_marks = dict(marks)
         self._telemetry.put_checkpoint(self._identity.partition, size_bytes, saved_ms / 1000)
 
     def at_position(self, marks: Callable[[], Sequence[Mark]]) -> None:
@@ -136,10 +139,10 @@ class Checkpointer:
         try:
             if self._is_switching and self._written is not None:  # the last commit of the loop named it
                 self._note_saved(self._written)
-            if list(marks) == self._saved_marks:
+            if self._all(marks) == self._saved_marks:
                 return
             self._drop_what_is_begun(result_of)
-            self._cut(list(marks))
+            self._cut(self._all(marks))
             assert self._writing is not None
             generation = result_of(self._writing)
             self._writing = None
@@ -180,9 +183,9 @@ class Checkpointer:
                 copying.result()
                 self._copy_or_cut(marks)
         elif self._written is None and time.monotonic() >= self._due_at:
-            self._begin(list(marks()))
+            self._begin(self._all(marks()))
 
-    def _begin(self, marks: list[Mark]) -> None:
+    def _begin(self, marks: dict[bytes, Mark]) -> None:
         self._due_at = time.monotonic() + self._every_seconds
         if marks == self._saved_marks:
             self._telemetry.renew_checkpoint(self._identity.partition)
@@ -206,17 +209,24 @@ class Checkpointer:
 
     def _copy_or_cut(self, marks: Callable[[], Sequence[Mark]]) -> None:
         if all(engine.is_close(self._rooms[group]) for group, engine in self._engines.items()):
-            self._cut(list(marks()))
+            self._cut(self._all(marks()))
         else:
             self._copy_ahead()
 
-    def _cut(self, marks: list[Mark]) -> None:
+    def _cut(self, marks: dict[bytes, Mark]) -> None:
         begun = time.perf_counter()
         snapshots = {group: engine.snapshot(self._rooms[group]) for group, engine in self._engines.items()}
-        state = State(self._identity, {mark.stream: mark for mark in marks}, time.time_ns() // 1_000_000, snapshots)
+        state = State(self._identity, marks, time.time_ns() // 1_000_000, snapshots)
         self._telemetry.observe_turn("checkpoint", time.perf_counter() - begun)
         self._marks = marks
         self._writing = self._side.begin(lambda: self._write(state))
+
+    def _all(self, marks: Sequence[Mark]) -> dict[bytes, Mark]:
+        """These marks, and where streams that went stood last: when one comes back, the engine still knows it."""
+        now = {mark.stream: mark for mark in marks}
+        gone = [mark for mark in self._known.values() if mark.stream not in now]
+        self._known = {mark.stream: mark for mark in gone[-GONE_MAX:]} | now
+        return dict(self._known)
 
     # In the side thread.
 

@@ -38,8 +38,12 @@ CONNECT_WAIT_SECONDS = 2.0  # between two tries at start, at most
 log = structlog.get_logger()
 
 
-def run(settings: Settings) -> int:
+def run(settings: Settings, *, discard_state: bool = False) -> int:
     """Run the daemon until a signal ends it.
+
+    Args:
+        settings: all of them.
+        discard_state: whether to forget the state that was saved before now.
 
     Raises:
         ForetickError: what keeps the daemon from starting; carries the exit status.
@@ -57,7 +61,8 @@ def run(settings: Settings) -> int:
                 url, metrics = embedded.url, _with_embedded(telemetry, embedded)
                 log.info("embedded_server_started", url=url, folder=str(embedded.folder))
             http = HttpServer(settings.http.host, settings.http.port, metrics, health)
-            _serve(settings, url, stop, telemetry=telemetry, health=health, http=http, trainer=trainer)
+            discard_before_ms = time.time_ns() // 1_000_000 if discard_state else None
+            _serve(settings, url, stop, telemetry, health, http, trainer, discard_before_ms)
     except StopRequested:
         pass
     except ForetickError:
@@ -85,11 +90,11 @@ def _serve(
     settings: Settings,
     url: str,
     stop: StopSignal,
-    *,
     telemetry: Telemetry,
     health: Health,
     http: HttpServer,
     trainer: TrainerProcess | None,
+    discard_before_ms: int | None,
 ) -> None:
     """Connect, open the HTTP port, forecast; close everything in the opposite order."""
     import torch  # noqa: PLC0415  takes seconds, in which the trainer's process imports it too
@@ -97,7 +102,7 @@ def _serve(
     from foretick.app.assembly import make_ownership  # noqa: PLC0415  likewise
 
     torch.set_num_threads(1)
-    connection, ownership = make_ownership(settings, url, stop, telemetry, health, trainer)
+    connection, ownership = make_ownership(settings, url, stop, telemetry, health, trainer, discard_before_ms)
     for condition in ("redis", "partitions"):
         health.set(condition, ok=False, detail="starting")
     http.start()

@@ -14,7 +14,7 @@ from foretick.app.pacing import PacedEngine
 from foretick.app.patience import StopRequested
 from foretick.app.pipeline import Pipeline
 from foretick.app.recovery import Recovery
-from foretick.app.replay import Replay, Span
+from foretick.app.replay import Replay
 from foretick.errors import (
     CommandFailed,
     ConnectionLost,
@@ -22,6 +22,7 @@ from foretick.errors import (
     LeaseLost,
     PartitionStopped,
     ServerRefused,
+    StateUnreadable,
     UsageError,
 )
 
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
     from foretick.app.answers import ForecastEngine, Limits
     from foretick.app.commits import Committer
     from foretick.app.garbage import GarbageRounds
+    from foretick.app.keeping import Keeping
     from foretick.app.recovery import Settled
+    from foretick.app.states import Mark
     from foretick.ports.endpoints import Health
     from foretick.ports.positions import StreamKeys
     from foretick.ports.telemetry import Telemetry
@@ -57,6 +60,7 @@ class Partition:
         telemetry: metrics.
         health: conditions of readiness.
         garbage: collects it between turns.
+        keeping: restores and saves state; without it every start replays from the origin.
 
     Attributes:
         wanted: the keys of the streams that belong to it now; another thread may set it at any time.
@@ -76,6 +80,7 @@ class Partition:
         telemetry: Telemetry,
         health: Health,
         garbage: GarbageRounds,
+        keeping: Keeping | None = None,
     ) -> None:
         self.name = name
         self.wanted = tuple(streams)
@@ -92,6 +97,7 @@ class Partition:
         self._telemetry = telemetry
         self._health = health
         self._garbage = garbage
+        self._keeping = keeping
 
     def run(self) -> None:
         """Forecast until a stop is requested; errors that waiting or starting over can mend stay inside."""
@@ -113,6 +119,9 @@ class Partition:
                 self._stand_still(PartitionStopped(str(error)))
             except PartitionStopped as reason:
                 self._stand_still(reason)
+            except StateUnreadable:
+                self._leave()  # the lease as well: the next start is to be told the same, or to do better, at once
+                raise
         self._leave()
 
     @property
@@ -131,6 +140,8 @@ class Partition:
                 self._follow(pipeline)
             pipeline.turn()
         pipeline.finish()
+        if self._keeping:
+            self._keeping.finish(pipeline.marks())
 
     def _become_owner(self) -> None:
         while True:
@@ -154,13 +165,16 @@ class Partition:
         replay = Replay(self.name, self._committer, fields=self._fields, telemetry=self._telemetry, health=self._health)
         while True:
             self._streams = self.wanted
-            engine = PacedEngine(self._make_engine(), self._lease, LeaseKeeper(self._committer, self._health).keep)
+            made = self._make_engine()
+            engine = PacedEngine(made, self._lease, LeaseKeeper(self._committer, self._health).keep)
             try:
                 settled = recovery.settle_in(self._streams, self._start)
-                found = replay.lead(
-                    engine, [Span(one.keys.stream, one.plan.origin, one.plan.position) for one in settled]
-                )
-                pipeline = self._make_pipeline(engine, [_state(one, found[one.keys.stream]) for one in settled])
+                marks = self._keeping.restore(made, settled) if self._keeping else {}
+                spans = recovery.spans(settled, marks)
+                found = replay.lead(engine, spans)
+                recovery.report_missing(settled, spans, marks, found)
+                states = [_state(one, marks.get(one.keys.stream), found[one.keys.stream]) for one in settled]
+                pipeline = self._make_pipeline(engine, states)
                 pipeline.stand_firm()
             except (ConnectionLost, ServerRefused) as error:
                 self._committer.reconnect(error)
@@ -171,6 +185,8 @@ class Partition:
                 self._keep_lease()
             else:
                 self._telemetry.watch_scores(engine.scores, self.name)
+                if self._keeping:
+                    pipeline.checkpointer = self._keeping.begin(made, replayed=found.total())
                 log.info("partition_opened", partition=self.name, streams=len(settled), replayed=found.total())
                 return pipeline
 
@@ -203,7 +219,7 @@ class Partition:
             now -= {keys.stream for keys in came}
         if returned := next((one for one in settled if one.has_history), None):
             raise StartOver("a stream came back with its history", _text(returned.keys.stream))
-        pipeline.admit([_state(one, 0) for one in settled])
+        pipeline.admit([_state(one, None, 0) for one in settled])
         pipeline.dismiss(before - now)
         pipeline.stand_firm()
         self._streams = wanted
@@ -229,7 +245,9 @@ class Partition:
             self._committer.reconnect(error)
 
     def _forget(self) -> None:
-        """Tell nobody any more how a partition fares that is not ours."""
+        """Tell nobody any more how a partition fares that is not ours, and keep it no more."""
+        if self._keeping:
+            self._keeping.close()
         self._telemetry.drop_lease(self.name)
         self._telemetry.forget_scores(self.name)
         for keys in self._streams:
@@ -271,10 +289,10 @@ class Partition:
         self._connection.close()
 
 
-def _state(settled: Settled, replayed: int) -> StreamState:
-    """Where a stream stands after its start; what Redis did not know of its past, the replay has counted."""
+def _state(settled: Settled, mark: Mark | None, replayed: int) -> StreamState:
+    """Where a stream stands after its start; what Redis has forgotten of its past is counted anew."""
     read = settled.plan.entries_read
-    entries_read = read if read is not None else settled.gone + replayed
+    entries_read = read if read is not None else (mark.entries_read if mark else settled.gone) + replayed
     return StreamState(settled.keys, settled.plan.position, entries_read)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from foretick.app.answers import Pending, answer
 from foretick.app.commits import StartOver
 from foretick.app.merging import Merge
+from foretick.app.states import Mark
 from foretick.errors import ConnectionLost, ForetickError, ServerRefused
 from foretick.ports.positions import later, set_position, stream_infos
 from foretick.ports.streams import Commit, id_order, read_command
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from foretick.app.answers import ForecastEngine, Limits, StreamState
+    from foretick.app.checkpointing import Checkpointer
     from foretick.app.commits import Committer
     from foretick.app.garbage import GarbageRounds
     from foretick.ports.endpoints import Health
@@ -47,6 +49,10 @@ class Pipeline:
         health: heartbeat and conditions.
         garbage: collects it between turns.
         clock_offset_seconds: server's clock minus ours, so that latency is measured on one clock.
+
+    Attributes:
+        streams: where each stands, by its key.
+        checkpointer: takes checkpoints between turns, if state is kept.
     """
 
     def __init__(
@@ -63,6 +69,7 @@ class Pipeline:
         clock_offset_seconds: float = 0.0,
     ) -> None:
         self.streams: dict[bytes, StreamState] = {}
+        self.checkpointer: Checkpointer | None = None
         self._committer = committer
         self._exchange = committer.exchange
         self._engine = engine
@@ -137,8 +144,14 @@ class Pipeline:
             self._pending = self._advance(entries, streams) if entries else self._renewal()
             if self._live_since_ms is None and not self._merge.is_behind:
                 self._live_since_ms = int((time.time() + self._clock_offset_seconds) * 1000)
+        if self.checkpointer is not None:
+            self._pending.commit.commands += self.checkpointer.commands()
         self._look_after()
         self._garbage.between_turns(idle=not batch.entries)
+
+    def marks(self) -> list[Mark]:
+        """Where all streams stand, as committed."""
+        return [Mark(stream, state.position, state.entries_read) for stream, state in self.streams.items()]
 
     def finish(self) -> None:
         """Commit what is pending; the last act of a clean stop."""
@@ -170,6 +183,8 @@ class Pipeline:
                 if outcome.is_committed:
                     self._telemetry.observe_turn("commit", time.perf_counter() - begun)
                     self._settled(pending)
+                    if self.checkpointer is not None:  # the engine stands where the commit does, and Redis is reading
+                        self.checkpointer.at_position(self.marks)
             begun = time.perf_counter()
             batch = self._exchange.read_batch(has_read=bool(reads))
         except (ConnectionLost, ServerRefused) as error:

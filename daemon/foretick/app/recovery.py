@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import structlog
 
+from foretick.app.replay import Span
 from foretick.errors import LeaseLost
 from foretick.ports.positions import (
     aside_name,
@@ -23,9 +24,10 @@ from foretick.ports.positions import (
 from foretick.ports.streams import HEAD, Commit, id_order
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from foretick.app.commits import Committer
+    from foretick.app.states import Mark
     from foretick.ports.connection import Command
     from foretick.ports.endpoints import Health
     from foretick.ports.positions import StreamKeys, Survey
@@ -116,12 +118,14 @@ class Settled:
         keys: of the stream.
         plan: what was carried out.
         gone: entries that were deleted or trimmed from the input.
+        first: id of the first entry that the input still holds.
         has_history: whether the input may still hold entries from the plan's origin to its position.
     """
 
     keys: StreamKeys
     plan: Plan
     gone: int
+    first: bytes | None
     has_history: bool
 
 
@@ -156,6 +160,43 @@ class Recovery:
             settled += self._settle_some(streams[first : first + STREAMS_AT_ONCE], start)
         return settled
 
+    def spans(self, settled: Sequence[Settled], marks: Mapping[bytes, Mark]) -> list[Span]:
+        """What the engine has to be led through.
+
+        Args:
+            settled: the streams.
+            marks: where the streams stood that the engine knows already, from a checkpoint.
+        """
+        spans = []
+        for one in settled:
+            plan, mark = one.plan, marks.get(one.keys.stream)
+            # A mark beyond the position is of a stream that was created anew: of this one the engine knows nothing.
+            after = mark.position if mark and not later(mark.position, plan.position) else plan.origin
+            spans.append(Span(one.keys.stream, after, plan.position))
+        return spans
+
+    def report_missing(
+        self, settled: Sequence[Settled], spans: Sequence[Span], marks: Mapping[bytes, Mark], found: Mapping[bytes, int]
+    ) -> None:
+        """Tell which replays missed entries that were trimmed away: of these the engine knows nothing.
+
+        Args:
+            settled: the streams.
+            spans: what was replayed of each.
+            marks: where the streams stood that the engine knew before.
+            found: entries found, by stream.
+        """
+        for one, span in zip(settled, spans, strict=True):
+            mark, read = marks.get(span.stream), one.plan.entries_read
+            known = mark.entries_read if mark else 0
+            reaches = one.first is not None and not later(one.first, span.after)
+            if reaches or read is None or not later(span.until, span.after) or (mark is None and span.after != HEAD):
+                continue
+            missing = read - known - found.get(span.stream, 0)
+            if missing > 0:
+                self._telemetry.count_history_trimmed()
+                log.warning("history_trimmed", stream=_name(span.stream), known_up_to=span.after, missing=missing)
+
     def _settle_some(self, streams: Sequence[StreamKeys], start: Literal["earliest", "latest"]) -> list[Settled]:
         connection = self._exchange.connection
         for _ in range(ATTEMPTS_MAX):
@@ -173,7 +214,13 @@ class Recovery:
                 for fact in facts:
                     self._report(*fact)
                 return [
-                    Settled(keys, plan, one.input.gone if one.input else 0, _has_history(plan, one))
+                    Settled(
+                        keys,
+                        plan,
+                        one.input.gone if one.input else 0,
+                        one.input.first if one.input else None,
+                        _has_history(plan, one),
+                    )
                     for keys, plan, one in facts
                 ]
         names = ", ".join(_name(keys.stream) for keys in streams[:3])
@@ -214,9 +261,6 @@ class Recovery:
             log.error("stream_set_aside", stream=key, reason="entries beyond the committed position")
         if found.group is None and not plan.regressed and later(plan.position, HEAD):
             log.warning("group_missing", stream=name, position=plan.position)
-        info = found.input
-        if info is not None and info.gone and later(info.deleted_up_to, plan.origin):
-            log.warning("history_trimmed", stream=name, origin=plan.origin, trimmed_up_to=info.deleted_up_to)
 
 
 def _has_history(plan: Plan, found: Survey) -> bool:

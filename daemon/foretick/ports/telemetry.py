@@ -76,6 +76,9 @@ class Telemetry:
         self._leases_lost = self._counter("lease_lost", "Leases that another process took or that expired.")
         self._regressions = self._counter("position_regressions", "Times that Redis came back with an older position.")
         self._replayed = self._counter("replayed_ticks", "Ticks read again, unpublished, to rebuild state.")
+        self._trimmed = self._counter(
+            "history_trimmed", "Replays of a stream that missed what had been trimmed from it."
+        )
         self._checkpoint_age = self._gauge("checkpoint_age_seconds", "Time since state was last safe.", "partition")
         self._checkpoint_bytes = self._gauge("checkpoint_bytes", "Size of the newest checkpoint.", "partition")
         self._checkpoint_failures = self._counter("checkpoint_failures", "Checkpoints not written, or refused.")
@@ -152,6 +155,10 @@ class Telemetry:
     def count_replayed(self, n: int) -> None:
         """Count n ticks read again."""
         self._replayed.inc(n)
+
+    def count_history_trimmed(self) -> None:
+        """Count a stream of which a part was trimmed away that the engine should have seen."""
+        self._trimmed.inc()
 
     def put_checkpoint(self, partition: str, size_bytes: int, saved_at_seconds: float) -> None:
         """Tell the size of a partition's newest checkpoint, and when it was taken, in seconds since the epoch, UTC."""

@@ -168,7 +168,7 @@ def test_checkpoint_after_checkpoint_the_newest_is_taken(make_daemon: Callable[.
 def position_of(daemon: Daemon) -> int:
     """Of the newest checkpoint that the daemon believes to stand."""
     assert daemon.checkpointer._saved_marks
-    return int(daemon.checkpointer._saved_marks[0].position.split(b"-")[0])
+    return int(daemon.checkpointer._saved_marks[b"ticks"].position.split(b"-")[0])
 
 
 def test_nothing_is_written_before_it_is_due(make_daemon: Callable[..., Daemon]) -> None:
@@ -233,6 +233,16 @@ def test_a_commit_that_is_fenced_off_at_the_stop_is_told_to_the_caller(make_daem
 
     with pytest.raises(LeaseLost):
         daemon.finish(lose)
+
+
+def test_a_stream_that_went_is_remembered(make_daemon: Callable[..., Daemon]) -> None:
+    first = make_daemon()
+    here = first.marks
+    first.marks = lambda: [*here(), Mark(b"gone", b"3-0", 3)]
+    first.turn_until(first.saved)
+    first.marks = here
+    first.finish()
+    assert make_daemon().restored.marks[b"gone"] == Mark(b"gone", b"3-0", 3)
 
 
 class Stubborn:

@@ -15,7 +15,7 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
-from foretick.errors import CheckpointUnsound
+from foretick.errors import CheckpointUnsound, CommandFailed
 from foretick.ports.checkpoints.store import GENERATIONS_KEPT, Generation, is_name, name_after
 from foretick.ports.connection import good
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from foretick.ports.checkpoints.container import Packed
-    from foretick.ports.connection import Command, RedisConnection
+    from foretick.ports.connection import Command, RedisConnection, Reply, Word
 
 PIECE_BYTES = 1_000_000  # Redis is busy with one for about half a millisecond; a SET of 64 MB blocks it for 0.8 s
 PAUSE_SHARE = 4.0  # waits between pieces per time of writing one: at most a fifth of Redis' time
@@ -64,7 +64,7 @@ class RedisStore:
         self._open()
         self._kept = []
         # A command more than GET, but a key that somebody made huge is never read as a whole.
-        text = self._connection.call(b"GETRANGE", self._manifest, 0, _MANIFEST_MAX_BYTES)
+        text = self._ask(b"GETRANGE", self._manifest, 0, _MANIFEST_MAX_BYTES)
         if text:
             self._kept = _read_manifest(text)
         return list(self._kept)
@@ -75,7 +75,7 @@ class RedisStore:
         whole = bytearray()
         piece = 0
         while len(whole) < generation.size_bytes:
-            part = self._connection.call(b"HGET", self._key(generation.name), piece)
+            part = self._ask(b"HGET", self._key(generation.name), piece)
             if part is None or not 0 < len(part) <= min(PIECE_BYTES, generation.size_bytes - len(whole)):
                 raise CheckpointUnsound(f"its piece {piece} is missing or has a wrong length")
             whole += part
@@ -121,6 +121,13 @@ class RedisStore:
     def close(self) -> None:
         """Hang up."""
         self._connection.close()
+
+    def _ask(self, *command: Word) -> Reply:
+        """The reply; what is there but of another type is as good as damaged."""
+        try:
+            return self._connection.call(*command)
+        except CommandFailed as error:
+            raise CheckpointUnsound(f"{command[0]!r}: {error}") from error
 
     def _open(self) -> None:
         if not self._connection.is_open:
