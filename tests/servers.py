@@ -186,7 +186,9 @@ class DaemonProcess:
 
     def __init__(self, url: str | None, *arguments: str, **settings: Any) -> None:
         self.arguments = arguments
-        self.settings = {"http__port": free_port()} | ({"redis__url": url} if url else {}) | settings
+        # A trainer's process imports torch again: half of a start's CPU, for the few tests that are about it.
+        defaults = {"http__port": free_port(), "learn__trainer": "inline"}
+        self.settings = defaults | ({"redis__url": url} if url else {}) | settings
         self.http_port = int(self.settings["http__port"])
         self.folder = Path(tempfile.mkdtemp(prefix="foretick-daemon-"))
         self._daemon: subprocess.Popen[bytes] | None = None

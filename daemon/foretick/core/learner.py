@@ -15,13 +15,13 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from foretick.core.lstm import SequenceModel
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from foretick.core.lstm import Shape
@@ -57,7 +57,7 @@ class Knowledge:
     @property
     def sound(self) -> bool:
         """Whether every number is finite and no weight absurd; anything else must not reach a forecast."""
-        finite = all(bool(torch.isfinite(part).all()) for part in (self.theta, self.mean, self.square))
+        finite = all(np.isfinite(part.numpy()).all() for part in (self.theta, self.mean, self.square))
         return finite and float(self.theta.abs().max()) <= _WEIGHT_MAX
 
 
