@@ -63,7 +63,7 @@ class Telemetry:
         Info("build", "The running version.", namespace=NAMESPACE, registry=registry).info(
             {"version": __version__, "torch": version("torch")}
         )
-        self._ticks = self._counter("ticks", "Well-formed ticks read and committed.", "stream")
+        self._ticks = self._counter("ticks", "Entries read and answered, by a forecast or a dead letter.", "stream")
         self._forecasts = self._counter("forecasts", "Forecasts published.", "stream", "stage")
         self._dead = self._counter("dead_letters", "Entries set aside as unusable.", "stream", "reason")
         self._turn = self._histogram("turn_seconds", "Time of a turn of the loop, by its stages.", "stage")
