@@ -267,6 +267,24 @@ def test_a_flushed_redis_is_a_new_beginning(
     assert capsys.readouterr().out.count("another Redis, or of one that was emptied since") == (folder is not None)
 
 
+def test_a_redis_flushed_beside_a_running_daemon_gets_its_state_again(
+    redis_server: Server, make_loop: Callable[..., KeptLoop]
+) -> None:
+    client = redis_server.client()
+    push(client, 40)
+    first = make_loop(ttl_seconds=1.0)
+    wait_answered(client, 40)
+    client.flushall()
+    push(client, 40)
+    wait_answered(client, 40)
+    wait_saved(first, client)
+    scored = first.scored
+    assert scored == 77
+    first.crash()
+    again = make_loop()
+    assert (again.scored, again.replayed) == (scored, 0)
+
+
 def test_an_input_created_anew_is_a_new_beginning(redis_server: Server, make_loop: Callable[..., KeptLoop]) -> None:
     client = redis_server.client()
     for i in range(40):

@@ -48,6 +48,7 @@ class Checkpointer:
         history: of which Redis remembers the word.
         every_seconds: time between two checkpoints.
         telemetry: metrics.
+        reminder: goes along with every switch: gives Redis the history's word again, should it have been emptied.
     """
 
     def __init__(
@@ -59,8 +60,10 @@ class Checkpointer:
         history: str,
         every_seconds: float,
         telemetry: Telemetry,
+        reminder: Sequence[Command] = (),
     ) -> None:
         self._store = store
+        self._reminder = reminder
         self._engines = engines
         self._identity = Identity(partition, history, {group: engine.layout for group, engine in engines.items()})
         self._every_seconds = every_seconds
@@ -107,7 +110,7 @@ class Checkpointer:
         if self._written is None or self._is_switching:
             return []
         self._is_switching = True
-        return self._store.switch(self._written)
+        return [*self._reminder, *self._store.switch(self._written)]
 
     def finish(
         self,
@@ -147,7 +150,7 @@ class Checkpointer:
             generation = result_of(self._writing)
             self._writing = None
             assert generation is not None
-            commit(self._store.switch(generation))
+            commit([*self._reminder, *self._store.switch(generation)])
             self._note_saved(generation)
             result_of(self._side.begin(self._store.tidy))
         except LeaseLost:

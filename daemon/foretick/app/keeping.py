@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from foretick.app.checkpointing import Checkpointer
 from foretick.app.patience import StopRequested
-from foretick.app.restoring import Restoring, Standing, history_of
+from foretick.app.restoring import Restoring, Standing, history_of, remember_history
 from foretick.app.states import Identity, Mark
 from foretick.errors import ConnectionLost
 from foretick.ports.streams import Commit
@@ -75,7 +75,9 @@ class Keeping:
         """
         self.close()
         self._store = self._make_store()
-        self._history = history_of(self._committer.exchange.connection, self._base)
+        # Of inputs that were all created anew, files on other machines may tell as well: their word must fit no more.
+        is_new = bool(settled) and all(one.plan.regressed for one in settled)
+        self._history = history_of(self._committer.exchange.connection, self._base, is_new=is_new)
         engines = engines_of(engine)
         identity = Identity(self._partition, self._history, {group: one.layout for group, one in engines.items()})
         standing = Standing(
@@ -96,6 +98,7 @@ class Keeping:
             history=self._history,
             every_seconds=self._every_seconds,
             telemetry=self._telemetry,
+            reminder=[remember_history(self._base, self._history)],
         )
         if self._restored is not None:
             made.stand_at(self._restored.marks, self._restored.size_bytes, self._restored.saved_ms)

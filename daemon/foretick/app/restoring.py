@@ -65,15 +65,26 @@ class Restored:
     saved_ms: int
 
 
-def history_of(connection: RedisConnection, base: bytes) -> str:
+def history_of(connection: RedisConnection, base: bytes, *, is_new: bool = False) -> str:
     """The random word that tells this life of the partition's keys from every other; given at the first call.
 
     A flushed Redis, or another one, has another word, or none: files from before must not be taken for its state.
+
+    Args:
+        connection: to Redis.
+        base: what the keys of the partition's checkpoints begin with.
+        is_new: whether to give another word: nothing that was saved before is of any use.
     """
     key = base + b":history"
-    written, word = connection.call_all([(b"SET", key, secrets.token_hex(8), b"NX"), (b"GET", key)])
+    only_first = () if is_new else (b"NX",)
+    written, word = connection.call_all([(b"SET", key, secrets.token_hex(8), *only_first), (b"GET", key)])
     good(written)
     return str(good(word).decode())
+
+
+def remember_history(base: bytes, word: str) -> Command:
+    """Gives Redis this word again."""
+    return (b"SET", base + b":history", word)
 
 
 class Restoring:

@@ -438,6 +438,8 @@ def test_the_word_of_a_history_stands_until_redis_is_emptied(redis_server: Serve
     connection.open()
     word = history_of(connection, BASE)
     assert history_of(connection, BASE) == word
+    assert history_of(connection, BASE, is_new=True) != word
+    word = history_of(connection, BASE)
     redis_server.client().flushall()
     assert history_of(connection, BASE) != word
     connection.close()
