@@ -6,6 +6,7 @@ import csv
 import gzip
 import math
 from collections import defaultdict
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -75,7 +76,8 @@ def backtested(ticks: Ticks) -> list[tuple[bytes, float]]:
     found: list[tuple[bytes, float]] = []
     for start in range(0, len(ticks), BATCH):
         part = ticks.slice(start, start + BATCH)
-        found += zip(part.series, engine.advance(part).yhat.tolist(), strict=True)
+        keyed = replace(part, series=[b"ticks\0" + series for series in part.series])  # a series is stream and id
+        found += zip(part.series, engine.advance(keyed).yhat.tolist(), strict=True)
     return found
 
 
