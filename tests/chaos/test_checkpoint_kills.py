@@ -64,7 +64,7 @@ def daemon(redis_server: Server) -> Iterator[tuple[DaemonProcess, KillingProxy]]
     proxy.close()
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", SEEDS, ids=[str(i) for i in range(CAMPAIGNS)])  # xdist wants equal ids everywhere
 def test_kills_inside_checkpoints_change_no_forecast(
     redis_server: Server,
     private_server: Callable[..., Server],

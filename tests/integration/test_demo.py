@@ -149,7 +149,7 @@ def test_ctrl_c_on_a_terminal_ends_everything_cleanly(terminal, temporary):
     one = terminal()
     wait_until(lambda: re.search(r"price +\d", one.text), 60, f"a forecast on the screen: {one.text[-2000:]}")
     wait_until(lambda: "forecasts/s" in one.text)
-    assert len(processes_of(temporary)) == 3  # demo, server, daemon
+    assert len(processes_of(temporary)) == 4  # demo, server, daemon, its trainer
     one.press(b"\x03")
     assert one.demo.wait(20) == 0
     assert "Traceback" not in one.text

@@ -185,10 +185,10 @@ class Committer:
             self.check_positions(commit)
         floors = self._floors(commit)
         if commit.in_doubt:
-            unanswered = self._unanswered(commit)
-            if commit.publications and not unanswered:
+            answered = self._answered(commit)
+            if commit.publications and answered == {publication[1] for publication in commit.publications}:
                 return Outcome()
-            for key in commit.floors.keys() - set(unanswered):
+            for key in answered:
                 del floors[key]
         self._clear(floors)
         return self.exchange.commit_alone(commit)
@@ -208,12 +208,11 @@ class Committer:
             self.set_aside(foreign, "entries that are not ours")
             self._lease.raise_fence(self._connection)
 
-    def _unanswered(self, commit: Commit) -> list[bytes]:
-        """The streams in which the last of the commit's entries is missing."""
+    def _answered(self, commit: Commit) -> set[bytes]:
+        """The streams that hold the last of the commit's entries for them."""
         last = {publication[1]: publication for publication in commit.publications}
         held = holds_publications(self._connection, list(last.values()))
-        answered = {key for key, is_held in zip(last, held, strict=True) if is_held}
-        return [key for key in commit.floors if key not in answered]
+        return {key for key, is_held in zip(last, held, strict=True) if is_held and isinstance(key, bytes)}
 
     def _outwait(self, refusal: Exception) -> None:
         """Wait while the server cannot write, and keep the lease meanwhile if at least that is possible."""
@@ -243,7 +242,7 @@ class Committer:
 
     def _mend(self, commit: Commit, failures: tuple[Failure, ...]) -> Commit:
         """The commit that does what failed, after what kept it from succeeding is out of the way."""
-        mended = Commit(before=commit.before)
+        mended = Commit(before=commit.before, floors=_floors_after(commit, failures))
         aside: list[bytes] = []
         for failure in failures:
             command = self._replacement(commit, failure)
@@ -254,8 +253,6 @@ class Committer:
                 key = command[1]
                 assert isinstance(key, bytes)
                 aside += [key] if key not in aside else []
-                if command[0] == b"XADD":
-                    mended.floors[key] = commit.floors[key]
         if aside:
             self._lease.raise_fence(self._connection)
             self.set_aside(aside, str(failures[0].error))
@@ -289,3 +286,15 @@ class Committer:
         if verb == b"CREATE" and error.word == "BUSYGROUP":
             return (b"XGROUP", b"SETID", stream, group, position, b"ENTRIESREAD", entries_read)
         raise PartitionStopped(f"the position cannot be stored: {error}")
+
+
+def _floors_after(commit: Commit, failures: tuple[Failure, ...]) -> dict[bytes, bytes]:
+    """Where the tops may be after a commit that failed in part: what it did publish is ours, and stands."""
+    failed = [failure.command for failure in failures]
+    floors = dict(commit.floors)
+    for publication in commit.publications:
+        key, entry_id = publication[1], publication[2]
+        if publication not in failed and isinstance(key, bytes) and isinstance(entry_id, bytes):
+            floors[key] = entry_id
+    # A stream that refused an entry is set aside and begins anew.
+    return floors | {key: commit.floors[key] for _, key, *_ in failed if key in commit.floors}
