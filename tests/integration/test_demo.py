@@ -21,11 +21,17 @@ import pytest
 from foretick.app import demo
 from foretick.errors import EXIT_BUG, ForetickError, UsageError
 from foretick.ports import embedded
-from servers import missing, wait_until
+from servers import free_port, missing, wait_until
 
 pytestmark = pytest.mark.redis
 
 DEMO = [sys.executable, "-m", "foretick", "demo"]
+
+
+@pytest.fixture(autouse=True)
+def port_of_its_own(monkeypatch):
+    """Two demos that start at once may both find the well-known port free."""
+    monkeypatch.setenv("FORETICK_HTTP__PORT", str(free_port()))
 
 
 @pytest.fixture(autouse=True)
@@ -242,6 +248,7 @@ def test_the_users_own_settings_do_not_reach_the_demos_daemon(temporary, monkeyp
 
 
 def test_a_taken_metrics_port_is_replaced_by_a_free_one(monkeypatch):
+    monkeypatch.delenv("FORETICK_HTTP__PORT")
     with socket.socket() as squatter:
         squatter.bind(("127.0.0.1", 0))
         squatter.listen()

@@ -241,7 +241,10 @@ class Daemon:
 
 
 def _metrics_port() -> int:
-    """The well-known port where it is free, another one otherwise."""
+    """The port asked for in the environment; else the well-known one where it is free, another one otherwise."""
+    asked = os.environ.get("FORETICK_HTTP__PORT", "")
+    if asked.isdecimal():
+        return int(asked) or free_port()
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
