@@ -14,6 +14,7 @@ from foretick.core.lstm import ROW_BLOCK, SequenceModel, Shape, Stepper, init_we
 from property.engine_streams import few
 
 HIDDEN = st.sampled_from([1, 8, 16, 33])
+LAYERS = st.integers(1, 3)
 # 16 rows of these fill whole vectors; with a ragged tail torch's sigmoid rounds otherwise (settings refuse the rest).
 HIDDEN_ALLOWED = st.sampled_from([8, 16, 24, 40])
 SEEDS = st.integers(0, 2**32 - 1)
@@ -28,8 +29,8 @@ def weights(shape, seed):
 def torch_lstm(shape, theta):
     """torch's LSTM and the head, loaded from θ by name: a second reading of its layout."""
     parts = shape.split(theta)
-    lstm = nn.LSTM(shape.inputs, shape.hidden, batch_first=True)
-    lstm.load_state_dict({name: part for name, part in parts.items() if name.endswith("_l0")})
+    lstm = nn.LSTM(shape.inputs, shape.hidden, num_layers=shape.layers, batch_first=True)
+    lstm.load_state_dict({name: part for name, part in parts.items() if "_l" in name})
     head = nn.Linear(shape.hidden + shape.inputs, 1)
     head.load_state_dict({"weight": parts["head_weight"][None], "bias": parts["head_bias"]})
     return lstm, head
@@ -39,12 +40,13 @@ def torch_lstm(shape, theta):
 def one_pass(shape, theta, x, state=None):
     lstm, head = torch_lstm(shape, theta)
     hidden, (h, c) = lstm(torch.from_numpy(x), state)
-    return head(torch.cat([hidden, torch.from_numpy(x)], dim=2))[:, :, 0].numpy(), h[0].numpy(), c[0].numpy()
+    forecasts = head(torch.cat([hidden, torch.from_numpy(x)], dim=2))[:, :, 0].numpy()
+    return forecasts, *(torch.cat(list(state), dim=1).numpy() for state in (h, c))  # the layers side by side
 
 
 def carried(stepper, x):
     n, T, _ = x.shape
-    h = c = np.zeros((n, stepper.shape.hidden), np.float32)
+    h = c = np.zeros((n, stepper.shape.carried), np.float32)
     forecasts = np.empty((n, T), np.float32)
     for t in range(T):
         forecasts[:, t], h, c = stepper.step(x[:, t], h, c)
@@ -56,9 +58,9 @@ def inputs(n, T, F, seed):
 
 
 @few
-@given(HIDDEN, st.integers(1, 24), st.integers(1, 40), st.integers(1, 120), SEEDS)
-def test_carried_steps_equal_one_pass_over_the_whole_series(H, F, n, T, seed):
-    shape = Shape(F, H)
+@given(HIDDEN, LAYERS, st.integers(1, 24), st.integers(1, 40), st.integers(1, 120), SEEDS)
+def test_carried_steps_equal_one_pass_over_the_whole_series(H, L, F, n, T, seed):
+    shape = Shape(F, H, L)
     theta, x = weights(shape, seed), inputs(n, T, F, seed)
     for ours, theirs in zip(carried(Stepper(shape, theta), x), one_pass(shape, theta, x), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6 * max(1, np.abs(theirs).max()))
@@ -72,13 +74,13 @@ def test_two_thousand_carried_steps_still_equal_one_pass():
 
 
 @few
-@given(HIDDEN, st.integers(1, 20), st.lists(st.integers(1, 20), min_size=1, max_size=6), SEEDS)
-def test_the_sequence_model_continues_chunk_by_chunk_from_the_steppers_state(H, n, chunks, seed):
-    shape = Shape(5, H)
+@given(HIDDEN, LAYERS, st.integers(1, 20), st.lists(st.integers(1, 20), min_size=1, max_size=6), SEEDS)
+def test_the_sequence_model_continues_chunk_by_chunk_from_the_steppers_state(H, L, n, chunks, seed):
+    shape = Shape(5, H, L)
     theta, x = weights(shape, seed), inputs(n, sum(chunks), 5, seed)
     whole, _, _ = one_pass(shape, theta, x)
     stepper, model = Stepper(shape, theta), SequenceModel(shape)
-    h = c = np.zeros((n, H), np.float32)
+    h = c = np.zeros((n, shape.carried), np.float32)
     start = 0
     for length in chunks:
         piece = np.ascontiguousarray(x[:, start : start + length])
@@ -91,21 +93,21 @@ def test_the_sequence_model_continues_chunk_by_chunk_from_the_steppers_state(H, 
 
 
 @few
-@given(HIDDEN_ALLOWED, st.integers(1, 3 * ROW_BLOCK), st.data(), SEEDS)
-def test_a_rows_bits_do_not_depend_on_the_rows_beside_it(H, n, data, seed):
-    shape = Shape(WIDTH, H)
+@given(HIDDEN_ALLOWED, LAYERS, st.integers(1, 3 * ROW_BLOCK), st.data(), SEEDS)
+def test_a_rows_bits_do_not_depend_on_the_rows_beside_it(H, L, n, data, seed):
+    shape = Shape(WIDTH, H, L)
     stepper, rng = Stepper(shape, weights(shape, seed)), np.random.default_rng(seed)
-    x, h, c = (rng.standard_normal((n, width)).astype(np.float32) for width in (WIDTH, H, H))
+    x, h, c = (rng.standard_normal((n, width)).astype(np.float32) for width in (WIDTH, L * H, L * H))
     order = data.draw(st.lists(st.integers(0, n - 1), min_size=1, max_size=60))
     for whole, chosen in zip(stepper.step(x, h, c), stepper.step(x[order], h[order], c[order]), strict=True):
         assert whole[order].tobytes() == chosen.tobytes()
 
 
-@pytest.mark.parametrize("H", [8, 24, 64, 128])
-def test_a_rows_bits_are_the_same_in_every_size_of_batch(H):
-    shape = Shape(WIDTH, H)
+@pytest.mark.parametrize(("H", "L"), [(8, 1), (24, 1), (64, 1), (128, 1), (8, 3), (64, 2)])
+def test_a_rows_bits_are_the_same_in_every_size_of_batch(H, L):
+    shape = Shape(WIDTH, H, L)
     stepper, rng = Stepper(shape, weights(shape, 0)), np.random.default_rng(0)
-    x, h, c = (rng.standard_normal((2100, width)).astype(np.float32) for width in (WIDTH, H, H))
+    x, h, c = (rng.standard_normal((2100, width)).astype(np.float32) for width in (WIDTH, L * H, L * H))
     alone = [stepper.step(x[i : i + 1], h[i : i + 1], c[i : i + 1]) for i in range(0, 2100, 7)]
     for n in (2, 15, 16, 17, 100, 511, 1024, 2100):
         together = stepper.step(x[:n], h[:n], c[:n])
@@ -136,16 +138,18 @@ def test_a_step_leaves_its_arguments_alone():
 
 
 @settings(deadline=None, max_examples=10)
-@given(SEEDS)
-def test_fresh_weights_forecast_no_change_and_remember(seed):
-    shape = Shape(WIDTH, 16)
+@given(LAYERS, SEEDS)
+def test_fresh_weights_forecast_no_change_and_remember(L, seed):
+    shape = Shape(WIDTH, 16, L)
     theta = init_weights(shape, seed)
     assert theta.equal(init_weights(shape, seed))
     forecasts, h, _ = carried(Stepper(shape, theta), inputs(3, 10, WIDTH, seed))
     assert not forecasts.any()
     assert h.any()
     parts = shape.split(theta)
-    assert (parts["bias_ih_l0"] + parts["bias_hh_l0"])[16:32].eq(1).all(), "the forget gate's bias"
+    for layer in range(L):
+        bias = parts[f"bias_ih_l{layer}"] + parts[f"bias_hh_l{layer}"]
+        assert bias[16:32].eq(1).all(), "the forget gate's bias"
 
 
 def test_making_a_model_does_not_touch_torchs_own_random_numbers():

@@ -8,8 +8,11 @@ One step, gates in torch's order i, f, g, o (Hochreiter and Schmidhuber 1997, wi
     h' = o ∘ tanh(c')
     ẑ  = v · [h', x] + v₀           forecast of the next change, in scales
 
+Of several layers each takes the h' below it for its x; the head sees the h' of the top one, and the inputs themselves.
+
 Glossary
     F, H, n     inputs, hidden units, rows
+    L           layers; all their h, and all their c, stand side by side in one row, the top layer last
     θ           all weights as one flat float32 vector: what the optimiser, snapshots and the wire to a trainer carry
 """
 
@@ -36,19 +39,26 @@ class Shape:
 
     inputs: int
     hidden: int
+    layers: int = 1
+
+    @property
+    def carried(self) -> int:
+        """Width of h, and of c: L · H."""
+        return self.layers * self.hidden
 
     @property
     def parts(self) -> dict[str, tuple[int, ...]]:
         """Shape of each weight in θ, in order; names as in `nn.LSTM`, then the head."""
         F, H = self.inputs, self.hidden
-        return {
-            "weight_ih_l0": (4 * H, F),
-            "weight_hh_l0": (4 * H, H),
-            "bias_ih_l0": (4 * H,),
-            "bias_hh_l0": (4 * H,),
-            "head_weight": (H + F,),
-            "head_bias": (1,),
-        }
+        parts: dict[str, tuple[int, ...]] = {}
+        for layer in range(self.layers):
+            parts |= {
+                f"weight_ih_l{layer}": (4 * H, H if layer else F),
+                f"weight_hh_l{layer}": (4 * H, H),
+                f"bias_ih_l{layer}": (4 * H,),
+                f"bias_hh_l{layer}": (4 * H,),
+            }
+        return parts | {"head_weight": (H + F,), "head_bias": (1,)}
 
     @property
     def size(self) -> int:
@@ -69,8 +79,9 @@ def init_weights(shape: Shape, seed: int) -> Tensor:
     theta = torch.empty(shape.size).uniform_(-bound, bound, generator=generator)
     parts = shape.split(theta)
     forget = slice(shape.hidden, 2 * shape.hidden)
-    parts["bias_ih_l0"].zero_()[forget] = 1.0
-    parts["bias_hh_l0"].zero_()
+    for layer in range(shape.layers):
+        parts[f"bias_ih_l{layer}"].zero_()[forget] = 1.0
+        parts[f"bias_hh_l{layer}"].zero_()
     parts["head_weight"].zero_()
     parts["head_bias"].zero_()
     return theta
@@ -85,11 +96,7 @@ class Stepper:
     def __init__(self, shape: Shape, theta: Tensor) -> None:
         self.shape = shape
         parts = shape.split(theta)
-        twice = torch.ones(4 * shape.hidden)
-        twice[2 * shape.hidden : 3 * shape.hidden] = 2.0
-        joint = torch.cat([parts["weight_ih_l0"], parts["weight_hh_l0"]], dim=1)
-        self._weights = (joint * twice[:, None]).T.contiguous()
-        self._bias = (parts["bias_ih_l0"] + parts["bias_hh_l0"]) * twice
+        self._layers = [_Layer(shape.hidden, parts, layer) for layer in range(shape.layers)]
         self._head = parts["head_weight"].clone().numpy()
         self._head_bias = float(parts["head_bias"])
 
@@ -100,11 +107,11 @@ class Stepper:
 
         Args:
             x: (n, F) float32 inputs.
-            h: (n, H) float32 hidden states.
-            c: (n, H) float32 cell states.
+            h: (n, L · H) float32 hidden states.
+            c: (n, L · H) float32 cell states.
 
         Returns:
-            (n,) ẑ, (n, H) new h, (n, H) new c, float32; each row has the same bits whatever rows are beside it.
+            (n,) ẑ, (n, L · H) new h, (n, L · H) new c, float32; each row has the same bits whatever rows are beside it.
         """
         n, F, H = len(x), self.shape.inputs, self.shape.hidden
         padded = (
@@ -112,19 +119,46 @@ class Stepper:
         )  # padding also keeps sigmoid off its scalar tail, which rounds otherwise
         joint = np.zeros((padded, F + H), np.float32)
         joint[:n, :F] = x
-        joint[:n, F:] = h
-        gates = torch.addmm(self._bias, torch.from_numpy(joint), self._weights).sigmoid_().numpy()
-        i, f, g, o = (gates[:, k * H : (k + 1) * H] for k in range(4))
-        cell = np.zeros((padded, H), np.float32)
+        hidden, cell = (
+            np.empty((padded, self.shape.carried), np.float32),
+            np.zeros((padded, self.shape.carried), np.float32),
+        )
         cell[:n] = c
+        heard = joint
+        for number, layer in enumerate(self._layers):
+            part = slice(number * H, (number + 1) * H)
+            if number:
+                heard = np.zeros((padded, 2 * H), np.float32)
+                heard[:, :H] = hidden[:, part.start - H : part.start]
+            heard[:n, -H:] = h[:, part]
+            hidden[:, part] = layer.step(heard, cell[:, part])
+        joint[:, :F] *= self._head[H:]
+        joint[:, F:] = hidden[:, -H:] * self._head[:H]
+        zhat = joint[:n].sum(axis=1) + np.float32(self._head_bias)
+        return zhat, hidden[:n], cell[:n]
+
+
+class _Layer:
+    """The packed weights of one layer."""
+
+    def __init__(self, hidden: int, parts: dict[str, Tensor], number: int) -> None:
+        self._hidden = hidden
+        twice = torch.ones(4 * hidden)
+        twice[2 * hidden : 3 * hidden] = 2.0
+        joint = torch.cat([parts[f"weight_ih_l{number}"], parts[f"weight_hh_l{number}"]], dim=1)
+        self._weights = (joint * twice[:, None]).T.contiguous()
+        self._bias = (parts[f"bias_ih_l{number}"] + parts[f"bias_hh_l{number}"]) * twice
+
+    def step(self, heard: NDArray[np.float32], cell: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(n, H) new hidden states from the (n, F + H) inputs and hidden states; `cell` is carried over in place."""
+        H = self._hidden
+        gates = torch.addmm(self._bias, torch.from_numpy(heard), self._weights).sigmoid_().numpy()
+        i, f, g, o = (gates[:, k * H : (k + 1) * H] for k in range(4))
         cell *= f
         cell += i * (2.0 * g - 1.0)
         squashed = torch.sigmoid(torch.from_numpy(cell + cell)).numpy()
-        hidden = o * (2.0 * squashed - 1.0)
-        joint[:, :F] *= self._head[H:]
-        joint[:, F:] = hidden * self._head[:H]
-        zhat = joint[:n].sum(axis=1) + np.float32(self._head_bias)
-        return zhat, np.asarray(hidden[:n], np.float32), cell[:n]
+        hidden: NDArray[np.float32] = o * (2.0 * squashed - 1.0)
+        return hidden
 
 
 class SequenceModel:
@@ -133,7 +167,7 @@ class SequenceModel:
     def __init__(self, shape: Shape) -> None:
         self.shape = shape
         with torch.random.fork_rng(devices=[]):
-            self._lstm = nn.LSTM(shape.inputs, shape.hidden, batch_first=True)
+            self._lstm = nn.LSTM(shape.inputs, shape.hidden, shape.layers, batch_first=True)
 
     def forecast(self, theta: Tensor, x: Tensor, h: Tensor, c: Tensor) -> Tensor:
         """(B, T) forecasts ẑ after each of T ticks.
@@ -141,13 +175,17 @@ class SequenceModel:
         Args:
             theta: weights θ.
             x: (B, T, F) inputs.
-            h: (B, H) hidden states before the first tick.
-            c: (B, H) cell states before the first tick.
+            h: (B, L · H) hidden states before the first tick.
+            c: (B, L · H) cell states before the first tick.
         """
         parts = self.shape.split(theta)
-        weights = {name: parts[name] for name in parts if name.endswith("_l0")}
-        hidden, _ = torch.func.functional_call(self._lstm, weights, (x, (h[None], c[None])))
+        weights = {name: part for name, part in parts.items() if not name.startswith("head")}
+        hidden, _ = torch.func.functional_call(self._lstm, weights, (x, (self._by_layer(h), self._by_layer(c))))
         head = parts["head_weight"]
         H = self.shape.hidden
         forecast: Tensor = hidden @ head[:H] + x @ head[H:] + parts["head_bias"]
         return forecast
+
+    def _by_layer(self, state: Tensor) -> Tensor:
+        """(L, B, H) from (B, L · H), as `nn.LSTM` wants it."""
+        return state.view(len(state), self.shape.layers, self.shape.hidden).transpose(0, 1).contiguous()

@@ -6,7 +6,7 @@ a slot for good; of more, a hash of the series id chooses who is recorded next.
 
 Glossary
     R, D, T     slots, closed chunks kept per slot, ticks per chunk
-    F, H        inputs, hidden units
+    F, H        inputs, hidden units of all layers
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ class Recorder:
         self.length = np.zeros((R, D + 1), np.int64)  # outcomes in closed chunks; 0 where none is closed yet
         self.x = np.zeros((R, D + 1, T, shape.inputs), np.float32)
         self.z = np.zeros((R, D + 1, T), np.float32)
-        self.h = np.zeros((R, D + 1, shape.hidden), np.float32)
-        self.c = np.zeros((R, D + 1, shape.hidden), np.float32)
+        self.h = np.zeros((R, D + 1, shape.carried), np.float32)
+        self.c = np.zeros((R, D + 1, shape.carried), np.float32)
 
     def reveal(self, slot: NDArray[np.int32], z: NDArray[np.float32]) -> None:
         """Note the outcomes of the last recorded ticks of distinct slots."""
