@@ -157,8 +157,7 @@ class _Layer:
         cell *= f
         cell += i * (2.0 * g - 1.0)
         squashed = torch.sigmoid(torch.from_numpy(cell + cell)).numpy()
-        hidden: NDArray[np.float32] = o * (2.0 * squashed - 1.0)
-        return hidden
+        return np.asarray(o * (2.0 * squashed - 1.0), np.float32)
 
 
 class SequenceModel:
