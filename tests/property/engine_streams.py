@@ -66,13 +66,13 @@ def columns(y, step_ms=HOUR) -> Ticks:
 
 def drive(engine: Engine, ticks: Ticks, sizes=None) -> Forecasts:
     """Advance through all ticks in batches of these sizes, over and over; in one go without sizes."""
-    parts, start = [Forecasts.empty(0)], 0
+    parts, start = [], 0
     sizes = sizes or [max(len(ticks), 1)]
-    while start < len(ticks):
-        stop = start + sizes[(len(parts) - 1) % len(sizes)]
+    while start < len(ticks) or not parts:
+        stop = start + sizes[len(parts) % len(sizes)]
         parts.append(engine.advance(ticks.slice(start, stop)))
         start = stop
-    return Forecasts(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Forecasts)))
+    return Forecasts.joined(parts)
 
 
 def fresh_forecasts(recipe: Recipe, ticks: Ticks) -> Forecasts:

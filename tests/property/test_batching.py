@@ -137,7 +137,7 @@ def test_the_order_of_the_series_inside_a_millisecond_changes_nothing(ticks, ran
     order = shuffled_within_milliseconds(ticks, random)
     straight, mixed = Engine(SMALL), Engine(SMALL)
     one, other = drive(straight, ticks), drive(mixed, pick(ticks, order))
-    assert_same_forecasts(no_rows(one), no_rows(other, np.argsort(order)))
+    assert_same_forecasts(one, picked(other, np.argsort(order)))
     assert straight._schedule == mixed._schedule
     assert straight._knowledge.theta.equal(mixed._knowledge.theta)
 
@@ -170,7 +170,6 @@ def test_every_tick_gets_a_finite_forecast_or_a_reason(ticks):
     answer = fresh_forecasts(SMALL, ticks)
     forecast = answer.verdict == Verdict.FORECAST
     assert np.array_equal(np.isfinite(answer.yhat), forecast)
-    assert np.array_equal(answer.row < 0, answer.verdict == Verdict.TOO_MANY_SERIES)
     assert not answer.warm[~forecast].any()
     assert answer.verdict.tolist() == plain_verdicts(ticks)
 
@@ -253,19 +252,15 @@ def wild(recipe):
 
 
 def joined(*parts: Forecasts) -> Forecasts:
-    return Forecasts(*(np.concatenate(column) for column in zip(*map(columns_of, parts), strict=True)))
-
-
-def columns_of(answer: Forecasts):
-    return answer.verdict, answer.yhat, answer.warm, answer.row
+    return Forecasts.joined(parts)
 
 
 def part(answer: Forecasts, stop, start=0) -> Forecasts:
-    return Forecasts(*(column[start:stop] for column in columns_of(answer)))
+    return picked(answer, slice(start, stop))
 
 
-def no_rows(answer: Forecasts, order=slice(None)) -> Forecasts:
-    return replace(Forecasts(*(column[order] for column in columns_of(answer))), row=np.zeros(len(answer.row), int))
+def picked(answer: Forecasts, at) -> Forecasts:
+    return Forecasts(answer.verdict[at], answer.warm[at], answer.names, answer.values[at])
 
 
 def joined_ticks(one: Ticks, other: Ticks) -> Ticks:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from foretick.app.discovery import is_glob
 from foretick.app.settings import value_of
-from foretick.app.settings_load import require_redis, written
+from foretick.app.settings_load import require_redis
+from foretick.app.settings_text import written, written_groups
 from foretick.errors import EXIT_CLEAN, RedisUnreachable, UsageError
 from foretick.ports import probe
 from foretick.ports.masking import MASK, mask_passwords, mask_url
@@ -59,7 +60,10 @@ def setting_lines(loaded: Loaded) -> Iterator[str]:
     """Each setting as a line of TOML with its origin; what is not set, and secrets, as comments."""
     for name, origin in loaded.origins.items():
         value = value_of(loaded.settings, name)
-        if value is None:
+        if name == "groups" and value:
+            yield from (f"{line.ljust(ORIGIN_COLUMN)}  # {origin}" for line in written_groups(value))
+            continue
+        if value is None or value == {}:
             yield f"# {name} is not set"
             continue
         text = written(name, value)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import fields
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from foretick.core.records import Forecasts
 
@@ -51,7 +48,7 @@ class PacedEngine:
             parts.append(self._engine.advance(ticks if whole else ticks.slice(start, stop)))
             self._seconds_per_tick = (time.perf_counter() - begun) / max(stop - start, 1)
             start = stop
-        return parts[0] if len(parts) == 1 else _joined(parts)
+        return parts[0] if len(parts) == 1 else Forecasts.joined(parts)
 
     def scores(self) -> list[GroupScores]:
         """Live accuracy, for a scrape."""
@@ -66,8 +63,3 @@ class PacedEngine:
         if not self._seconds_per_tick:
             return LEAST_TICKS
         return max(LEAST_TICKS, int(self._left_seconds() / self._seconds_per_tick))
-
-
-def _joined(parts: list[Forecasts]) -> Forecasts:
-    names = [field.name for field in fields(Forecasts)]
-    return Forecasts(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -100,6 +100,7 @@ class ModelSettings(Group):
 
     # A multiple of 8: element-wise functions then never meet a ragged tail, which torch rounds otherwise.
     hidden: Annotated[Count, Field(ge=8, le=1024, multiple_of=8), Hint("a multiple of 8 up to 1024, such as 64")] = 64
+    layers: Annotated[Count, Field(ge=1, le=3), Hint("a number of layers from 1 to 3")] = 1
     seed: Annotated[Count, Field(ge=0, lt=2**63), Hint("a whole number from 0 to 2^63 - 1")] = 0
 
 
@@ -188,6 +189,11 @@ class Settings(BaseSettings):
     season: Annotated[Season, BeforeValidator(parse_season), Hint("auto, none, or lengths such as 24h, 7d")] = "auto"
     learn: LearnSettings = LearnSettings()
     model: ModelSettings = ModelSettings()
+    # By pattern, by the names in `groups.OVERRIDES`; checked by `groups.read_groups`.
+    groups: Annotated[
+        dict[str, dict[str, Any]],
+        Hint('a table [groups."boiler-*"] with lines such as hidden = 32, or JSON: {"boiler-*": {"hidden": 32}}'),
+    ] = {}
     max_series: Annotated[Count, Field(ge=1, lt=2**31), Hint("a number of series, such as 1000000")] = 1_000_000
     forecasts: ForecastsSettings = ForecastsSettings()
     dead: DeadSettings = DeadSettings()
@@ -211,11 +217,26 @@ class Settings(BaseSettings):
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One entry of the catalogue."""
+    """One entry of the catalogue.
+
+    Attributes:
+        name: dotted.
+        hint: what to write.
+        is_secret: whether nobody may see its value.
+        kind: its type, to which `metadata` adds bounds and ways of writing.
+        metadata: as in `Annotated`.
+    """
 
     name: str
     hint: str
     is_secret: bool
+    kind: Any
+    metadata: tuple[Any, ...]
+
+    @property
+    def is_table(self) -> bool:
+        """Whether its value is a table whose keys are the user's own."""
+        return get_origin(self.kind) is dict
 
     @property
     def variable(self) -> str:
@@ -238,7 +259,7 @@ def catalogue(model: type[BaseModel] = Settings, prefix: str = "") -> dict[str, 
             continue
         hint = next((item.text for item in info.metadata if isinstance(item, Hint)), "")
         is_secret = SecretStr in (kind, *get_args(kind))
-        found[prefix + key] = Setting(prefix + key, hint, is_secret)
+        found[prefix + key] = Setting(prefix + key, hint, is_secret, kind, tuple(info.metadata))
     return found
 
 

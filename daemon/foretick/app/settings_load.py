@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from pydantic import SecretStr, ValidationError
+from pydantic import ValidationError
 
-from foretick.app.settings import Setting, Settings, catalogue, default_state_dir, value_of
+from foretick.app.groups import read_groups
+from foretick.app.settings import Settings, catalogue, default_state_dir, value_of
 from foretick.app.settings_sources import (
     Flag,
     Given,
@@ -19,15 +20,15 @@ from foretick.app.settings_sources import (
     from_file,
     from_flags,
 )
-from foretick.app.values import password_of_url, write_duration
+from foretick.app.settings_text import shown, written
+from foretick.app.values import password_of_url
 from foretick.errors import UsageError
-from foretick.ports.masking import MASK, mask_url
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-SHOWN_CHARACTERS_MAX = 80  # of a wrong value: enough to recognise it, and the message stays one line
+    from foretick.app.settings import Setting
 
 NO_REDIS = (
     "no Redis is named. Two ways out: --embedded starts a private server; or name yours by "
@@ -62,6 +63,8 @@ def load(
     merged |= from_credentials(environ, known, problems)
     merged |= from_environment(environ, known, problems)
     merged |= from_flags(flags, known, problems)
+    if groups := merged.get("groups"):
+        merged["groups"] = replace(groups, value=read_groups(groups, known, problems))
     settings: Settings | None = None
     try:
         settings = Settings.model_validate(_nested(merged))
@@ -85,40 +88,6 @@ def require_redis(settings: Settings) -> None:
         raise UsageError(NO_REDIS)
 
 
-def written(name: str, value: object) -> str:
-    """A setting's value as TOML, without secrets."""
-    if isinstance(value, SecretStr):
-        return f'"{MASK}"'
-    return _as_toml(name, value, lambda seconds: f'"{write_duration(seconds)}"')  # every float of ours is a duration
-
-
-def _as_toml(name: str, value: object, write_float: Callable[[float], str]) -> str:
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(_as_toml(name, part, write_float) for part in value) + "]"
-    if isinstance(value, bool | int):
-        return str(value).lower()
-    if isinstance(value, float):
-        return write_float(value)
-    text = mask_url(str(value)) if name == "redis.url" else str(value)
-    return '"' + "".join(_escaped(character) for character in text) + '"'
-
-
-def _escaped(character: str) -> str:
-    """A character of a TOML string; what would break a line or play with a terminal is a number."""
-    if character in '"\\':
-        return "\\" + character
-    if character.isprintable():
-        return character
-    return f"\\u{ord(character):04x}" if ord(character) < 0x10000 else f"\\U{ord(character):08x}"
-
-
-def _shown(setting: Setting, value: object) -> str:
-    if setting.is_secret:
-        return "what was given"
-    text = _as_toml(setting.name, value, repr)
-    return text if len(text) <= SHOWN_CHARACTERS_MAX else text[:SHOWN_CHARACTERS_MAX] + "…"
-
-
 def _nested(merged: Layer) -> dict[str, Any]:
     nested: dict[str, Any] = {}
     for name, given in merged.items():
@@ -137,8 +106,7 @@ def _explain(error: ValidationError, merged: Layer, known: Mapping[str, Setting]
         seen.add(name)
         given = merged[name]
         reason = f"{item['ctx']['error']}; " if item["type"] == "value_error" else ""
-        shown = _shown(known[name], given.value)
-        yield f"{name} cannot be {shown} ({given.origin}): {reason}write {known[name].hint}"
+        yield f"{name} cannot be {shown(known[name], given.value)} ({given.origin}): {reason}write {known[name].hint}"
 
 
 def _contradictions(settings: Settings, origins: Mapping[str, Origin]) -> Iterator[str]:

@@ -103,10 +103,11 @@ def _spellings(catalogue: Catalogue) -> list[str]:
     ]
 
 
-def _flatten(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _flatten(table: Mapping[str, Any], catalogue: Catalogue, prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in table.items():
-        if isinstance(value, dict) and value:
-            yield from _flatten(value, f"{prefix}{key}.")
+        setting = catalogue.get(prefix + key)
+        if isinstance(value, dict) and value and not (setting and setting.is_table):
+            yield from _flatten(value, catalogue, f"{prefix}{key}.")
         else:
             yield prefix + key, value
 
@@ -140,7 +141,7 @@ def from_file(config: Path | None, catalogue: Catalogue, problems: list[str]) ->
         origin = Origin("file", str(path))
         spellings = _spellings(catalogue)
         layer: Layer = {}
-        for name, value in _flatten(table):
+        for name, value in _flatten(table, catalogue):
             is_empty_group = value == {} and any(spelling.startswith(name + ".") for spelling in spellings)
             if name in spellings:
                 layer[name] = Given(value, origin)

@@ -32,7 +32,7 @@ def record_dtype(recipe: Recipe, experts: int) -> np.dtype[np.void]:
 
     Values and times are float64/int64, and so is all that is in the series' own unit; what is in scales is float32.
     """
-    H, averages = recipe.hidden, len(recipe.scaling.average_rates)
+    H, averages, levels = recipe.hidden, len(recipe.scaling.average_rates), len(recipe.interval.levels)
     fields: list[tuple[Any, ...]] = [
         ("t", np.int64),  # ticks accepted − 1: number of the newest tick; −1 before the first
         ("ts", np.int64),  # event time of the newest tick, ms
@@ -43,8 +43,13 @@ def record_dtype(recipe: Recipe, experts: int) -> np.dtype[np.void]:
         ("fast", np.float64),  # the same with a short memory
         ("move", np.float64),  # the same without a bound on outliers: the unit of the live scores
         ("deviation", np.float64, (averages,)),  # y − moving average, one per rate
+        ("residual_size", np.float64),  # v, running mean |y − ŷ|
+        ("residuals_seen", np.int64),
+        ("bounds", np.float64, (2 * levels,)),  # of the standing forecast: lower sides, then upper
+        ("anomaly", np.float64),  # of the newest tick; NaN before calibration
         ("season", np.int32, (2,)),  # seasonal lags in ticks; 0 where there is none
         ("late_run", np.int32),  # late ticks in a row
+        ("correction", np.float32, (2 * levels,)),  # q of each bound, in residual sizes
         ("phat", np.float32),  # the standing forecast's change, in scales
         ("mix_loss", np.float32),  # ℓ, running |z − p|
         ("expert", np.float32, (experts,)),  # E, the standing expert forecasts, in scales
@@ -157,6 +162,7 @@ class Arena:
         """(n,) records of series that have seen no tick."""
         block = np.zeros(n, self.dtype)
         block["t"] = -1
+        block["anomaly"] = block["bounds"] = np.nan
         return block
 
     def gather(self, rows: NDArray[np.int64]) -> Block:

@@ -21,8 +21,10 @@ from foretick.core import experts
 from foretick.core.arena import Arena
 from foretick.core.ensemble import Ensemble
 from foretick.core.features import WIDTH, features
+from foretick.core.intervals import Intervals
 from foretick.core.learner import InlineTrainer, Job, Knowledge, Trainer, learning_rate
 from foretick.core.lstm import ROWS_AT_ONCE, Shape, Stepper, init_weights
+from foretick.core.outputs import output_names
 from foretick.core.recipe import Recipe
 from foretick.core.recorder import Recorder
 from foretick.core.records import Forecasts, Ticks, Verdict
@@ -60,9 +62,11 @@ class Engine:
         self._experts = experts.names(self.recipe)
         self._arena = Arena(self.recipe, len(self._experts))
         self._ensemble = Ensemble(self._arena, self.recipe)
+        self._intervals = Intervals(self._arena.table, self.recipe.interval)
+        self._outputs = output_names(self.recipe.interval.levels)
         self._recorder = Recorder(self.shape, self.recipe.learn)
         self._schedule = Schedule()
-        self._tally = Tally.empty(len(self._experts))
+        self._tally = Tally.empty(len(self._experts), len(self.recipe.interval.levels))
         self._prior = experts.priors(len(self._experts), self.recipe.mix)
         self._job: Job | None = None
         self._knowledge = Knowledge.fresh(init_weights(self.shape, self.recipe.seed))
@@ -81,13 +85,12 @@ class Engine:
     def scores(self) -> list[GroupScores]:
         """Live accuracy so far."""
         active = self._schedule.lately if self.recipe.learn.enabled else len(self._arena)
-        return [self._tally.scores(self.group, active, self._experts)]
+        return [self._tally.scores(self.group, active, self._experts, self.recipe.interval.levels)]
 
     def advance(self, ticks: Ticks) -> Forecasts:
         """Take a batch of ticks, in entry-id order, and forecast each series' next value after each of them."""
-        answer = Forecasts.empty(len(ticks))
+        answer = Forecasts.empty(len(ticks), self._outputs)
         rows = self._arena.admit(ticks.series)
-        answer.row[:] = rows
         answer.verdict[rows < 0] = Verdict.TOO_MANY_SERIES
         at = np.flatnonzero(rows >= 0)
         learn = self.recipe.learn
@@ -116,8 +119,16 @@ class Engine:
         self._reveal(row, block, ticks.y[at], ticks.ts[at])
         self._forecast(row, block)
         self._arena.scatter(row, block)
-        answer.yhat[at] = block["yhat"]
+        answer.values[at] = self._values(block)
         answer.warm[at] = block["t"] >= self.recipe.cold_ticks
+
+    def _values(self, block: Block) -> NDArray[np.float64]:
+        """(n, C) what is told of each standing forecast, in the order of `output_names`."""
+        L = len(self.recipe.interval.levels)
+        if not L:
+            return block["yhat"][:, None]
+        sides = block["bounds"].reshape(-1, 2, L).transpose(0, 2, 1).reshape(-1, 2 * L)
+        return np.concatenate([block["yhat"][:, None], sides, block["anomaly"][:, None]], axis=1)
 
     def _judge(self, block: Block, ts: NDArray[np.int64], stamped: NDArray[np.bool_]) -> NDArray[np.uint8]:
         """(n,) verdicts; a series whose clock was set back begins anew after `late_run` late ticks."""
@@ -145,6 +156,7 @@ class Engine:
         if first.any():
             self._recorder.abort(slot[(slot >= 0) & first])
             self._ensemble.forget(row[first])
+        self._tally.cover(*self._intervals.settle(row, block, y))
         recorded = slot >= 0
         if recorded.any():
             self._recorder.reveal(slot[recorded], clipped[recorded])
@@ -190,6 +202,7 @@ class Engine:
         block["phat"] = phat
         block["yhat"] = block["y"] + block["scale"] * phat
         self._tally.weigh(weight)
+        self._intervals.bound(row, block)
 
     # Learning: only here do series meet.
 
@@ -237,7 +250,7 @@ class Engine:
         """Everything carried, copied into `room`. Weights and job are never changed in place and need no copy."""
         whole = {f"arena.{name}": value for name, value in self._arena.marks.items()}
         whole |= {f"recorder.{name}": value for name, value in self._recorder.state.items()}
-        whole["tally.weight"] = self._tally.weight
+        whole |= {"tally.weight": self._tally.weight, "tally.covered": self._tally.covered}
         whole["names.bytes"] = self._arena.name_bytes
         numbers = {
             "schedule": asdict(self._schedule),
@@ -257,7 +270,8 @@ class Engine:
         for field, value in own["recorder"].items():
             getattr(self._recorder, field)[...] = value
         self._schedule = Schedule(**snapshot.numbers["schedule"])
-        self._tally = Tally(weight=own["tally"]["weight"].copy(), **snapshot.numbers["tally"])
+        weight, covered = (own["tally"][name].copy() for name in ("weight", "covered"))
+        self._tally = Tally(weight, covered, **snapshot.numbers["tally"])
         self.poisoned = int(snapshot.numbers["engine"]["poisoned"])
         self._adopt(snapshot.knowledge)
         self._job = snapshot.job

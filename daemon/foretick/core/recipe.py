@@ -72,6 +72,18 @@ READOUT = LinearRecipe("readout", forgetting=0.998, hub=0.5, start=0.1)
 
 
 @dataclass(frozen=True, slots=True)
+class IntervalRecipe:
+    """Conformal intervals."""
+
+    levels: tuple[float, ...] = (0.8, 0.95)  # ascending; none for no intervals
+    window: int = 250  # residuals kept; fewer are noisy at 95%, more are stale
+    gain: float = 0.05  # γ, residual sizes; larger ones jitter, smaller ones take long to make up for a shift
+    rate: float = 0.05  # α, ~20 ticks
+    clip: float = 50.0  # residual sizes; one outlier widens an interval by a factor of 3.5 at most
+    warm_residuals: int = 30  # before them there is no interval
+
+
+@dataclass(frozen=True, slots=True)
 class LearnRecipe:
     """Truncated BPTT on recorded chunks. `t` counts ticks per active series."""
 
@@ -107,6 +119,7 @@ class Recipe:
     scaling: ScalingRecipe = field(default_factory=ScalingRecipe)
     season: SeasonRecipe = field(default_factory=SeasonRecipe)
     mix: MixRecipe = field(default_factory=MixRecipe)
+    interval: IntervalRecipe = field(default_factory=IntervalRecipe)
     learn: LearnRecipe = field(default_factory=LearnRecipe)
 
     def __post_init__(self) -> None:
@@ -121,3 +134,6 @@ class Recipe:
             raise ValueError(f"window is {_WINDOW_MIN} ticks or more, chunk 2 or more")
         if self.season.durations_ms is not None and len(self.season.durations_ms) > 2:
             raise ValueError("two seasons at most")
+        levels = self.interval.levels
+        if list(levels) != sorted(set(levels)) or not all(0 < level < 1 for level in levels):
+            raise ValueError("interval levels lie between 0 and 1, ascending")

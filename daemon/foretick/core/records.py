@@ -16,7 +16,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from foretick.core.outputs import YHAT
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
 MAGNITUDE_MAX = 1e30  # largest |value| accepted: its differences still fit float32 (3.4e38)
@@ -69,22 +73,33 @@ class Forecasts:
 
     Attributes:
         verdict: (n,) uint8 `Verdict` codes; the other columns are meaningful where it is `FORECAST`.
-        yhat: (n,) float64 forecast of the series' next value; NaN where there is none.
         warm: (n,) bool, false while the series has too few ticks and the forecast is the naive one.
-        row: (n,) int64 the series' row in the engine's arena; −1 where it has none.
+        names: of the C columns of `values`; the first is `yhat`.
+        values: (n, C) float64, NaN where the tick has no such number.
     """
 
     verdict: NDArray[np.uint8]
-    yhat: NDArray[np.float64]
     warm: NDArray[np.bool_]
-    row: NDArray[np.int64]
+    names: tuple[str, ...]
+    values: NDArray[np.float64]
+
+    @property
+    def yhat(self) -> NDArray[np.float64]:
+        """(n,) forecast of the series' next value, a view."""
+        return self.values[:, 0]
+
+    def column(self, name: str) -> NDArray[np.float64]:
+        """(n,) the column of this name, a view."""
+        return self.values[:, self.names.index(name)]
 
     @staticmethod
-    def empty(n: int) -> Forecasts:
+    def empty(n: int, names: tuple[str, ...] = (YHAT,)) -> Forecasts:
         """All NaN, all `FORECAST`, to be filled position by position."""
-        return Forecasts(
-            verdict=np.zeros(n, np.uint8),
-            yhat=np.full(n, np.nan),
-            warm=np.zeros(n, np.bool_),
-            row=np.full(n, -1, np.int64),
-        )
+        return Forecasts(np.zeros(n, np.uint8), np.zeros(n, np.bool_), names, np.full((n, len(names)), np.nan))
+
+    @staticmethod
+    def joined(parts: Sequence[Forecasts]) -> Forecasts:
+        """The answers to consecutive batches, as one."""
+        columns = ([getattr(part, name) for part in parts] for name in ("verdict", "warm", "values"))
+        verdict, warm, values = map(np.concatenate, columns)
+        return Forecasts(verdict, warm, parts[0].names, values)

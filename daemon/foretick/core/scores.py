@@ -31,6 +31,8 @@ class GroupScores:
         naive_scaled_abs_error: Σ |actual − last value| / s.
         scaled_squared_error: Σ of the first, squared.
         naive_scaled_squared_error: Σ of the second, squared.
+        interval_scored: forecasts with intervals whose actual has arrived.
+        interval_covered: how many of them each interval held, by level.
         expert_weight: mean weight of each expert over the latest ~1,000 forecasts.
     """
 
@@ -41,6 +43,8 @@ class GroupScores:
     naive_scaled_abs_error: float
     scaled_squared_error: float
     naive_scaled_squared_error: float
+    interval_scored: int = 0
+    interval_covered: dict[str, int] = field(default_factory=dict)
     expert_weight: dict[str, float] = field(default_factory=dict)
 
 
@@ -49,16 +53,18 @@ class Tally:
     """The running sums behind `GroupScores`. Float64: a sum of 10^9 terms keeps six digits."""
 
     weight: NDArray[np.float64]
+    covered: NDArray[np.int64]
     scored: int = 0
+    bounded: int = 0
     abs_error: float = 0.0
     naive_abs_error: float = 0.0
     squared_error: float = 0.0
     naive_squared_error: float = 0.0
 
     @staticmethod
-    def empty(experts: int) -> Tally:
+    def empty(experts: int, levels: int) -> Tally:
         """Nothing scored yet."""
-        return Tally(weight=np.zeros(experts))
+        return Tally(weight=np.zeros(experts), covered=np.zeros(levels, np.int64))
 
     def add(self, scored: int, error: NDArray[np.float64], naive_error: NDArray[np.float64]) -> None:
         """Score forecasts by their errors and the naive ones, in mean moves; series that never moved have none."""
@@ -67,6 +73,11 @@ class Tally:
         self.naive_abs_error += float(np.abs(naive_error).sum())
         self.squared_error += float(error @ error)
         self.naive_squared_error += float(naive_error @ naive_error)
+
+    def cover(self, bounded: int, held: NDArray[np.bool_]) -> None:
+        """Score the intervals of `bounded` forecasts by what the (n, L) intervals held."""
+        self.bounded += bounded
+        self.covered += held.sum(axis=0)
 
     def weigh(self, weight: NDArray[np.float32]) -> None:
         """Take in the (n, K) expert weights of n forecasts."""
@@ -78,13 +89,14 @@ class Tally:
         """All sums by name."""
         return {
             "scored": self.scored,
+            "bounded": self.bounded,
             "abs_error": self.abs_error,
             "naive_abs_error": self.naive_abs_error,
             "squared_error": self.squared_error,
             "naive_squared_error": self.naive_squared_error,
         }
 
-    def scores(self, group: str, series_active: int, experts: Sequence[str]) -> GroupScores:
+    def scores(self, group: str, series_active: int, experts: Sequence[str], levels: Sequence[float]) -> GroupScores:
         """The sums as the world sees them."""
         return GroupScores(
             group=group,
@@ -94,5 +106,7 @@ class Tally:
             naive_scaled_abs_error=self.naive_abs_error,
             scaled_squared_error=self.squared_error,
             naive_scaled_squared_error=self.naive_squared_error,
+            interval_scored=self.bounded,
+            interval_covered={str(level): int(n) for level, n in zip(levels, self.covered, strict=True)},
             expert_weight={name: float(w) for name, w in zip(experts, self.weight, strict=True)},
         )

@@ -119,6 +119,15 @@ class ScoresCollector(Collector):
             for partition, scored in scores:
                 family.add_metric([partition, scored.group], getattr(scored, field))
             yield family
+        covered = CounterMetricFamily(
+            f"{NAMESPACE}_interval_covered",
+            "Forecasts whose interval held their actual.",
+            labels=["partition", "group", "level"],
+        )
+        for partition, scored in scores:
+            for level, n in scored.interval_covered.items():
+                covered.add_metric([partition, scored.group, level], n)
+        yield covered
         groups: dict[str, list[GroupScores]] = defaultdict(list)
         for _, scored in scores:
             groups[scored.group].append(scored)
@@ -133,6 +142,7 @@ class ScoresCollector(Collector):
 
 _SCORES = {
     "scored": "Forecasts that have met their actual.",
+    "interval_scored": "Forecasts with intervals that have met their actual.",
     "scaled_abs_error": "Absolute errors, in units of the series' mean absolute first difference.",
     "naive_scaled_abs_error": "The same of the naive forecast on the same ticks.",
     "scaled_squared_error": "Squared errors, in the same units squared.",

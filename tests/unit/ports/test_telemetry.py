@@ -39,6 +39,8 @@ def scores(group="all", scored=10, active=3, **weights):
         naive_scaled_abs_error=2.5,
         scaled_squared_error=3.5,
         naive_scaled_squared_error=4.5,
+        interval_scored=8,
+        interval_covered={"0.8": 6},
         expert_weight=weights,
     )
 
@@ -163,7 +165,9 @@ def test_scores_are_asked_for_at_every_scrape_and_no_more_when_forgotten():
         "naive_scaled_abs_error_total": 2.5,
         "scaled_squared_error_total": 3.5,
         "naive_scaled_squared_error_total": 4.5,
+        "interval_scored_total": 8,
     }
+    assert samples["foretick_interval_covered_total", ("group", "all"), ("level", "0.8"), ("partition", "default")] == 6
     assert samples["foretick_expert_weight", ("expert", "lstm"), ("group", "all")] == 0.75
     assert samples["foretick_series_active", ("group", "all")] == 3
     assert read(telemetry, "scored_total", **labels) == 11

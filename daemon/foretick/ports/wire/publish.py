@@ -8,12 +8,17 @@ from __future__ import annotations
 import json
 from itertools import chain, compress, repeat
 from json.encoder import encode_basestring
+from operator import itemgetter
 from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
 
 from foretick.core.records import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from numpy.typing import NDArray
 
     from foretick.core.records import Forecasts
     from foretick.ports.wire.columns import DeadLetter, Decoded
@@ -27,10 +32,26 @@ _SERIES_AT = 1  # of the flat fields
 
 def forecast_fields(decoded: Decoded, forecasts: Forecasts) -> list[Published]:
     """The entry id and the flat fields of every forecast, in entry-id order; refused ticks have none."""
-    columns = _forecast_columns(decoded, forecasts)
+    published = np.flatnonzero(forecasts.verdict == Verdict.FORECAST)
+    known = ~np.isnan(forecasts.values[published])
+    if known.all():
+        return _published(decoded, forecasts, published, forecasts.names)
+    found: list[tuple[int, Published]] = []
+    for pattern in np.unique(known, axis=0):
+        members = published[(known == pattern).all(axis=1)]
+        names = tuple(compress(forecasts.names, pattern.tolist()))
+        found += zip(members.tolist(), _published(decoded, forecasts, members, names), strict=True)
+    return [pair for _, pair in sorted(found, key=itemgetter(0))]
+
+
+def _published(
+    decoded: Decoded, forecasts: Forecasts, at: NDArray[np.int64], names: tuple[str, ...]
+) -> list[Published]:
+    """Those at these positions, with these columns, which all of them have."""
+    columns = _forecast_columns(decoded, forecasts, at, names)
     flat = zip(*chain.from_iterable((repeat(name), column) for name, column in columns.items()), strict=False)
-    pairs = zip(decoded.ids, flat, strict=False)  # the names repeat for ever: strict would never be met
-    return list(compress(pairs, (forecasts.verdict == Verdict.FORECAST).tolist()))
+    ids = _picked(decoded.ids, at)
+    return list(zip(ids, flat, strict=False))  # the names repeat for ever: strict would never be met
 
 
 def latest_fields(published: Iterable[Published]) -> dict[bytes, bytes]:
@@ -61,16 +82,23 @@ def dead_fields(letter: DeadLetter) -> tuple[bytes, ...]:
     return (b"reason", letter.reason.encode(), b"detail", letter.detail.encode(), b"fields", raw.encode())
 
 
-def _forecast_columns(decoded: Decoded, forecasts: Forecasts) -> dict[bytes, Iterable[bytes]]:
-    """The fields of a forecast in the order of the contract; intervals and further horizons are more columns."""
+def _forecast_columns(
+    decoded: Decoded, forecasts: Forecasts, at: NDArray[np.int64], names: tuple[str, ...]
+) -> dict[bytes, Iterable[bytes]]:
+    """The fields of a forecast in the order of the contract."""
     ticks = decoded.ticks
     return {
-        b"series": ticks.series,
-        b"ts": _decimals(ticks.ts.tolist()),
-        b"y": _decimals(ticks.y.tolist()),
-        b"yhat": _decimals(forecasts.yhat.tolist()),
-        b"stage": [b"warm" if warm else b"cold" for warm in forecasts.warm.tolist()],
+        b"series": _picked(ticks.series, at),
+        b"ts": _decimals(ticks.ts[at].tolist()),
+        b"y": _decimals(ticks.y[at].tolist()),
+        **{name.encode(): _decimals(forecasts.column(name)[at].tolist()) for name in names},
+        b"stage": [b"warm" if warm else b"cold" for warm in forecasts.warm[at].tolist()],
     }
+
+
+def _picked(items: list[bytes], at: NDArray[np.int64]) -> list[bytes]:
+    """The items at these positions, ascending; the list itself where that is all of it."""
+    return items if len(at) == len(items) else [items[i] for i in at.tolist()]
 
 
 def _decimals(numbers: list[float] | list[int]) -> list[bytes]:
