@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 
 import psutil
 import pytest
@@ -17,6 +18,7 @@ import redis
 from foretick.errors import StateUnreadable, UsageError
 from foretick.ports import embedded
 from foretick.ports.embedded import EmbeddedServer
+from foretick.ports.embedded_keeper import EmbeddedKeeper
 from servers import missing, wait_until
 
 pytestmark = pytest.mark.redis
@@ -24,7 +26,8 @@ pytestmark = pytest.mark.redis
 OWNER = """
 import sys, pathlib
 from foretick.ports.embedded import EmbeddedServer
-with EmbeddedServer(pathlib.Path(sys.argv[1])) as server:
+from foretick.ports.embedded_keeper import EmbeddedKeeper
+with EmbeddedServer(pathlib.Path(sys.argv[1])) as server, EmbeddedKeeper(server, lambda words: None, lambda: None):
     print(server.pid, server.port, flush=True)
     sys.stdin.read()
 """
@@ -131,6 +134,103 @@ def test_a_server_that_crashed_is_not_alive(tmp_path):
     with EmbeddedServer(tmp_path) as server:
         os.kill(server.pid, signal.SIGKILL)
         wait_until(lambda: not server.alive())
+
+
+def kept(server, tell):
+    return EmbeddedKeeper(server, tell.append, lambda: tell.append("revived"))
+
+
+def test_a_server_that_is_looked_after_comes_back_with_all_it_was_given(tmp_path):
+    told = []
+    with EmbeddedServer(tmp_path) as server, kept(server, told), ask(server) as client:
+        port, first = server.port, server.pid
+        entry = client.xadd("ticks", {"series": "a", "value": "1"})
+        os.kill(server.pid, signal.SIGKILL)
+        wait_until(lambda: "revived" in told)
+        assert (server.port, len(told)) == (port, 2)
+        assert server.pid != first
+        assert client.xrange("ticks") == [(entry, {"series": "a", "value": "1"})]
+        second = server.pid
+    assert gone(second)
+
+
+def test_a_server_that_cannot_come_back_is_tried_again_until_it_can(tmp_path, monkeypatch):
+    told, tries = [], []
+    start_again = EmbeddedServer.start_again
+
+    def counted(server, is_wanted):
+        tries.append(server.port)
+        return start_again(server, is_wanted)
+
+    monkeypatch.setattr(EmbeddedServer, "start_again", counted)
+    with EmbeddedServer(tmp_path) as server, ask(server) as client, kept(server, told):
+        client.set("kept", "yes")
+        aside = tmp_path / "aside"
+        # A file where the folder of the append-only file should be: the server ends at once.
+        os.kill(server.pid, signal.SIGSTOP)
+        (tmp_path / "appendonlydir").rename(aside)
+        (tmp_path / "appendonlydir").touch()
+        os.kill(server.pid, signal.SIGKILL)
+        wait_until(lambda: len(tries) >= 2)
+        assert not server.alive() or "revived" not in told
+        (tmp_path / "appendonlydir").unlink()
+        aside.rename(tmp_path / "appendonlydir")
+        wait_until(lambda: "revived" in told)
+        assert client.get("kept") == "yes"
+        assert len(told) == 2, "one line when it died, one when it was back"
+
+
+def test_leaving_while_the_server_is_down_does_not_wait_for_it(tmp_path):
+    told = []
+    with EmbeddedServer(tmp_path) as server, kept(server, told):
+        (tmp_path / "appendonlydir").rename(tmp_path / "aside")
+        (tmp_path / "appendonlydir").touch()
+        os.kill(server.pid, signal.SIGKILL)
+        wait_until(lambda: told)
+        begun = time.monotonic()
+    assert time.monotonic() - begun < 5
+    assert not server.alive()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="parent-death signals are Linux's")
+def test_a_revived_server_dies_with_its_owner_too(tmp_path):
+    with owner_of(tmp_path) as (owner, pid, port), contextlib.closing(redis.Redis(port=port)) as client:
+        os.kill(pid, signal.SIGKILL)
+
+        def revived():
+            with contextlib.suppress(redis.ConnectionError):
+                return client.info("server")["process_id"]
+
+        second = wait_until(revived)
+        assert second != pid
+        owner.kill()
+        owner.wait()
+        wait_until(lambda: gone(second))
+
+
+def test_a_daemon_outlives_its_embedded_server(tmp_path, start_daemon):
+    daemon = start_daemon(None, "--embedded", state_dir=tmp_path, learn__enabled=False)
+    port = int((tmp_path / "embedded" / "port").read_text())
+
+    def up():
+        return "foretick_embedded_server_up 1.0" in daemon.get("/metrics")[1]
+
+    def forecasts():
+        with contextlib.suppress(redis.ConnectionError):
+            return client.xlen("foretick:{ticks}:forecasts")
+
+    with contextlib.closing(redis.Redis(port=port)) as client:
+        client.xadd("ticks", {"series": "a", "value": "1"})
+        wait_until(lambda: forecasts() == 1)
+        assert up()
+        os.kill(client.info("server")["process_id"], signal.SIGKILL)
+        wait_until(lambda: "embedded_server_revived" in daemon.output())
+        wait_until(lambda: daemon.get("/readyz")[0] == 200)
+        client.xadd("ticks", {"series": "a", "value": "2"})
+        wait_until(lambda: forecasts() == 2)
+        assert up()
+    assert daemon.output().count("embedded_server_died") == 1
+    assert daemon.terminate() == 0
 
 
 def test_a_server_that_will_not_end_is_killed(tmp_path, monkeypatch):

@@ -21,6 +21,7 @@ from foretick.app.patience import StopRequested, StopSignal
 from foretick.errors import EXIT_BUG, EXIT_CLEAN, ConnectionLost, ForetickError, RedisUnreachable, ServerRefused
 from foretick.ports.connection import DENIALS
 from foretick.ports.embedded import EmbeddedServer
+from foretick.ports.embedded_keeper import EmbeddedKeeper
 from foretick.ports.endpoints import Health, HttpServer
 from foretick.ports.telemetry import Telemetry
 
@@ -60,6 +61,7 @@ def run(settings: Settings, *, discard_state: bool = False) -> int:
                 embedded = stack.enter_context(EmbeddedServer(settings.state_dir / "embedded"))
                 url, metrics = embedded.url, _with_embedded(telemetry, embedded)
                 log.info("embedded_server_started", url=url, folder=str(embedded.folder))
+                stack.enter_context(EmbeddedKeeper(embedded, _tell_death, lambda: log.info("embedded_server_revived")))
             http = HttpServer(settings.http.host, settings.http.port, metrics, health)
             discard_before_ms = time.time_ns() // 1_000_000 if discard_state else None
             _serve(settings, url, stop, telemetry, health, http, trainer, discard_before_ms)
@@ -74,6 +76,10 @@ def run(settings: Settings, *, discard_state: bool = False) -> int:
         stop.close()
     log.info("stopped")
     return EXIT_CLEAN
+
+
+def _tell_death(last_words: str) -> None:
+    log.error("embedded_server_died", last_words=last_words, next="it is started again")
 
 
 def _with_embedded(telemetry: Telemetry, embedded: EmbeddedServer) -> Callable[[], bytes]:

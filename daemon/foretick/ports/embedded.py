@@ -33,7 +33,7 @@ from redis.retry import Retry
 from foretick.errors import RedisUnreachable, StateUnreadable, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from types import TracebackType
 
 LOCK_SECONDS = 5.0  # a SIGKILLed owner's server still syncs its file; a service restarted at once waits for it
@@ -152,7 +152,18 @@ class EmbeddedServer:
             if self._serves(binary, port):
                 (self.folder / "port").write_text(f"{port}\n")
                 return
-        raise RedisUnreachable(f"the embedded server found no free port in {PORT_TRIES} tries: {self._last_words()}")
+        raise RedisUnreachable(f"the embedded server found no free port in {PORT_TRIES} tries: {self.last_words()}")
+
+    def start_again(self, is_wanted: Callable[[], bool]) -> bool:
+        """Start a server that died, where it was; whether it serves. From a thread that lives as long as it shall.
+
+        Args:
+            is_wanted: asked while it loads its file.
+
+        Raises:
+            RedisUnreachable, StateUnreadable: it did not come up.
+        """
+        return self._serves(valkey_binary(), self.port, is_wanted)
 
     def stop(self) -> None:
         """End the server, wait for it, release the folder. Harmless when there is nothing to stop."""
@@ -191,8 +202,8 @@ class EmbeddedServer:
             last = [int((self.folder / "port").read_text())]
         return last + [free_port() for _ in range(PORT_TRIES - len(last))]
 
-    def _serves(self, binary: Path, port: int) -> bool:
-        """Start on this port; false when somebody else has it."""
+    def _serves(self, binary: Path, port: int, is_wanted: Callable[[], bool] = lambda: True) -> bool:
+        """Start on this port; false when somebody else has it, or nobody wants it any more."""
         assert self._lock is not None
         command = [str(binary), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(self.folder.resolve())]
         command += ["--appendonly", "yes", "--appendfsync", "everysec", "--save", ""]
@@ -208,22 +219,25 @@ class EmbeddedServer:
         self.port = port
         give_up = time.monotonic() + READY_SECONDS
         while time.monotonic() < give_up:
+            if not is_wanted():
+                return False
             if self._server.poll() is not None:
                 return self._explain_exit()
             if _answering_pid(port) == self._server.pid:
                 return True
             time.sleep(POLL_SECONDS)
-        raise RedisUnreachable(f"the embedded server did not answer in {READY_SECONDS:g} s: {self._last_words()}")
+        raise RedisUnreachable(f"the embedded server did not answer in {READY_SECONDS:g} s: {self.last_words()}")
 
     def _explain_exit(self) -> bool:
-        words = self._last_words()
+        words = self.last_words()
         if "in use" in words:
             return False
         if "append only file" in words.lower() or "aof" in words.lower():
             raise StateUnreadable(f"the embedded server cannot read its own file in {self.folder}: {words}")
         raise RedisUnreachable(f"the embedded server ended at once: {words}")
 
-    def _last_words(self) -> str:
+    def last_words(self) -> str:
+        """The end of the server's log."""
         with contextlib.suppress(OSError):
             lines = (self.folder / "server.log").read_text(errors="replace").splitlines()
             return " | ".join(line.strip() for line in lines[-3:])
