@@ -14,6 +14,7 @@ def recipe_of(settings: Settings) -> Recipe:
     """The recipe of the one group; what the settings do not name keeps its measured value."""
     return Recipe(
         hidden=settings.model.hidden,
+        layers=settings.model.layers,
         seed=settings.model.seed,
         max_series=settings.max_series,
         season=SeasonRecipe(durations_ms=_durations_ms(settings)),

@@ -32,7 +32,7 @@ def record_dtype(recipe: Recipe, experts: int) -> np.dtype[np.void]:
 
     Values and times are float64/int64, and so is all that is in the series' own unit; what is in scales is float32.
     """
-    H, averages, levels = recipe.hidden, len(recipe.scaling.average_rates), len(recipe.interval.levels)
+    H, averages, levels = recipe.layers * recipe.hidden, len(recipe.scaling.average_rates), len(recipe.interval.levels)
     fields: list[tuple[Any, ...]] = [
         ("t", np.int64),  # ticks accepted − 1: number of the newest tick; −1 before the first
         ("ts", np.int64),  # event time of the newest tick, ms
@@ -57,7 +57,7 @@ def record_dtype(recipe: Recipe, experts: int) -> np.dtype[np.void]:
         ("regret_square", np.float32, (experts,)),  # V
         ("linear_x", np.float32, (LINEAR_WIDTH,)),  # features the standing linear forecasts were made from
         ("inputs", np.float32, (WIDTH,)),  # the LSTM's latest inputs
-        ("h", np.float32, (H,)),  # hidden state
+        ("h", np.float32, (H,)),  # hidden state, the top layer's last
         ("c", np.float32, (H,)),  # cell state
     ]
     return np.dtype(fields, align=True)
@@ -81,7 +81,7 @@ class Arena:
         self._touched = self.table.column("touched", (), np.bool_)
         self._name_length = self.table.column("name_length", (), np.int32)
         self._names = ByteLog()
-        self._max_series = recipe.max_series
+        self.max_series = recipe.max_series  # rows at most; may change at any time
         self._row_of: dict[bytes, int] = {}
 
     def __len__(self) -> int:
@@ -135,12 +135,16 @@ class Arena:
     def _views(self) -> dict[str, NDArray[Any]]:
         return {name: array for name, array in self.table.views(len(self)).items() if name != "touched"}
 
+    def unknown(self, names: Iterable[bytes]) -> int:
+        """How many different ones of these series ids have no row."""
+        return len(set(names).difference(self._row_of))
+
     def admit(self, names: Sequence[bytes]) -> NDArray[np.int64]:
         """(n,) the row of each series id, making rows for new ones; −1 where `max_series` leaves no room."""
         rows = np.fromiter(map(self._row_of.get, names, [-1] * len(names)), np.int64, len(names))
         for i in np.flatnonzero(rows < 0).tolist():
             rows[i] = self._row_of.get(names[i], -1)
-            if rows[i] < 0 and len(self._row_of) < self._max_series:
+            if rows[i] < 0 and len(self._row_of) < self.max_series:
                 rows[i] = self._add(names[i])
         return rows
 

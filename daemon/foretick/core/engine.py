@@ -35,7 +35,7 @@ from foretick.core.seasons import update_seasons
 from foretick.core.snapshots import Room, Snapshot, shaping
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
 
@@ -51,6 +51,9 @@ class Engine:
         recipe: constants of the model.
         trainer: computes learning jobs; inline if absent.
         group: name in metrics.
+
+    Attributes:
+        outputs: names of the columns of its forecasts.
     """
 
     def __init__(self, recipe: Recipe | None = None, trainer: Trainer | None = None, group: str = "default") -> None:
@@ -63,7 +66,7 @@ class Engine:
         self._arena = Arena(self.recipe, len(self._experts))
         self._ensemble = Ensemble(self._arena, self.recipe)
         self._intervals = Intervals(self._arena.table, self.recipe.interval)
-        self._outputs = output_names(self.recipe.interval.levels)
+        self.outputs = output_names(self.recipe.interval.levels)
         self._recorder = Recorder(self.shape, self.recipe.learn)
         self._schedule = Schedule()
         self._tally = Tally.empty(len(self._experts), len(self.recipe.interval.levels))
@@ -75,12 +78,20 @@ class Engine:
     @staticmethod
     def shape_of(recipe: Recipe) -> Shape:
         """Sizes of the network, which a trainer has to share."""
-        return Shape(inputs=WIDTH, hidden=recipe.hidden)
+        return Shape(inputs=WIDTH, hidden=recipe.hidden, layers=recipe.layers)
 
     @property
     def series_count(self) -> int:
         """Series that have a row."""
         return len(self._arena)
+
+    def limit(self, series: int) -> None:
+        """Turn new series away where this many have a row."""
+        self._arena.max_series = series
+
+    def unknown(self, series: Iterable[bytes]) -> int:
+        """How many different ones of these series ids have no row."""
+        return self._arena.unknown(series)
 
     def scores(self) -> list[GroupScores]:
         """Live accuracy so far."""
@@ -89,7 +100,7 @@ class Engine:
 
     def advance(self, ticks: Ticks) -> Forecasts:
         """Take a batch of ticks, in entry-id order, and forecast each series' next value after each of them."""
-        answer = Forecasts.empty(len(ticks), self._outputs)
+        answer = Forecasts.empty(len(ticks), self.outputs)
         rows = self._arena.admit(ticks.series)
         answer.verdict[rows < 0] = Verdict.TOO_MANY_SERIES
         at = np.flatnonzero(rows >= 0)

@@ -49,7 +49,7 @@ class Ensemble:
         if self._linear:
             self._linear.learn(row, self._seen(block["linear_x"]), z, t)
         if self._readout:
-            self._readout.learn(row, _readout_features(block), z, t)
+            self._readout.learn(row, self._readout_features(block), z, t)
 
     def forecast_linear(
         self, row: NDArray[np.int64], block: Block, x: NDArray[np.float32], linear: NDArray[np.float32]
@@ -67,7 +67,8 @@ class Ensemble:
     def forecast_readout(self, row: NDArray[np.int64], block: Block) -> None:
         """Let the readout forecast from the block's new h and inputs."""
         if self._readout:
-            block["expert"][:, -1:] = self._bounded(self._readout.forecast(row, _readout_features(block)), block)
+            seen = self._readout_features(block)
+            block["expert"][:, -1:] = self._bounded(self._readout.forecast(row, seen), block)
 
     def _seen(self, linear: NDArray[np.float32]) -> NDArray[np.float32]:
         """(n, m, 27) the features as each expert sees them."""
@@ -78,7 +79,7 @@ class Ensemble:
         clip = self._recipe.mix.clip
         return np.where(block["t"][:, None] < self._recipe.linear_cold_ticks, 0, forecast.clip(-clip, clip))
 
-
-def _readout_features(block: Block) -> NDArray[np.float32]:
-    """(n, 1, H + F + 1) the state after the newest tick, the inputs of its step, and 1."""
-    return np.concatenate([block["h"], block["inputs"], np.ones((len(block), 1), np.float32)], axis=1)[:, None, :]
+    def _readout_features(self, block: Block) -> NDArray[np.float32]:
+        """(n, 1, H + F + 1) the top layer's state after the newest tick, the inputs of its step, and 1."""
+        h = block["h"][:, -self._recipe.hidden :]
+        return np.concatenate([h, block["inputs"], np.ones((len(block), 1), np.float32)], axis=1)[:, None, :]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 MS_PER_DAY = 86_400_000
+LAYERS_MAX = 3  # each costs a tick as much again
 _WINDOW_MIN = 17  # ticks: 16 first differences
 
 
@@ -108,6 +109,7 @@ class Recipe:
     """One group's model: the `accurate` profile by default."""
 
     hidden: int = 64  # H; 32 costs 3% of error, 128 gains 1–2% at four times the price
+    layers: int = 1  # L; all figures were measured with one
     window: int = 1536  # ticks of history per series: a day of minutes (1,440) with its neighbours
     cold_ticks: int = 10  # ticks with the naive forecast only
     linear: tuple[LinearRecipe, ...] = LINEAR  # diverse memories and robustness; each helps some kind of series
@@ -130,6 +132,8 @@ class Recipe:
         """
         if self.hidden % 8:
             raise ValueError("hidden is a multiple of 8: a ragged tail would be rounded differently")
+        if not 1 <= self.layers <= LAYERS_MAX:
+            raise ValueError(f"layers are 1 to {LAYERS_MAX}")
         if self.window < _WINDOW_MIN or self.learn.chunk < 2:
             raise ValueError(f"window is {_WINDOW_MIN} ticks or more, chunk 2 or more")
         if self.season.durations_ms is not None and len(self.season.durations_ms) > 2:
