@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from foretick.core.engine import Engine
-from foretick.core.recipe import LearnRecipe, Recipe, SeasonRecipe
+from foretick.core.recipe import IntervalRecipe, LearnRecipe, Recipe, SeasonRecipe
 from foretick.core.records import Forecasts, Ticks
 
 MS = 1_700_000_000_000
@@ -29,6 +29,7 @@ SMALL = Recipe(
     cold_ticks=3,
     max_series=7,
     season=SeasonRecipe(durations_ms=(4 * HOUR,), gaps=4),
+    interval=IntervalRecipe(window=6, warm_residuals=2),
     learn=LEARNING,
 )
 STILL = replace(SMALL, learn=replace(LEARNING, enabled=False))

@@ -34,6 +34,23 @@ def test_a_forecast_has_the_fields_of_the_contract_in_their_order():
     ]
 
 
+def test_numbers_that_a_forecast_does_not_have_are_absent_and_order_is_kept():
+    names = ("yhat", "yhat_lower_80", "yhat_upper_80", "anomaly_score")
+    answer = Forecasts.empty(4, names)
+    answer.values[:] = [[1, np.nan, np.nan, np.nan], [2, 1, 3, 0.5], [3, 2, 4, np.nan], [4, 3, 5, 0.25]]
+    published = forecast_fields(decoded(*((name, 1.0) for name in "abcd")), answer)
+    assert [flat[1] for _, flat in published] == [b"a", b"b", b"c", b"d"]
+    assert [id_ for id_, _ in published] == [b"%d-%d" % (MS, i) for i in range(4)]
+    told = [dict(zip(flat[6:-2:2], flat[7:-2:2], strict=True)) for _, flat in published]
+    assert told == [
+        {b"yhat": b"1.0"},
+        {b"yhat": b"2.0", b"yhat_lower_80": b"1.0", b"yhat_upper_80": b"3.0", b"anomaly_score": b"0.5"},
+        {b"yhat": b"3.0", b"yhat_lower_80": b"2.0", b"yhat_upper_80": b"4.0"},
+        {b"yhat": b"4.0", b"yhat_lower_80": b"3.0", b"yhat_upper_80": b"5.0", b"anomaly_score": b"0.25"},
+    ]
+    assert {flat[-2] for _, flat in published} == {b"stage"}
+
+
 def test_no_ticks_make_no_forecasts():
     assert forecast_fields(decode([], b"t"), Forecasts.empty(0)) == []
     assert latest_fields([]) == {}
