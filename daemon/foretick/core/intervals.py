@@ -37,19 +37,35 @@ _SCORE_MAX = 1e6  # an anomaly score beyond says nothing more, and a width of ze
 
 
 class Intervals:
-    """The intervals of a group's series.
+    """The intervals of a group's forecasts, one or several for each row.
+
+    A block is any structured array with fields `t` (ticks that have settled the forecast so far), `yhat`, `bounds`,
+    `anomaly`, `residual_size`, `residuals_seen` and `correction`.
 
     Args:
         table: where the kept residuals live.
         recipe: constants.
+        name: of their column.
+        copies: forecasts of a row; the k-th of row r is row r·copies + k here.
     """
 
-    def __init__(self, table: Table, recipe: IntervalRecipe) -> None:
+    def __init__(self, table: Table, recipe: IntervalRecipe, name: str = "residuals", copies: int = 1) -> None:
         self._recipe = recipe
-        self._kept = table.column("residuals", (recipe.window,), np.float32)
+        self._column = table.column(name, (copies, recipe.window), np.float32)
         beyond = (1.0 - np.array(recipe.levels)) / 2
         self._beyond = np.concatenate([beyond, beyond])  # (2L,) share of actuals beyond each bound
         self._probability = np.concatenate([beyond, 1.0 - beyond])  # (2L,) lower sides, then upper
+
+    @property
+    def _kept(self) -> NDArray[np.float32]:
+        """(rows, window) the latest residuals, in sizes."""
+        return self._column.rows.reshape(-1, self._recipe.window)
+
+    def told(self, block: Block) -> NDArray[np.float64]:
+        """(n, 2L) bounds of the standing forecasts as the wire tells them: lower and upper of each level in turn."""
+        L = len(self._recipe.levels)
+        sides: NDArray[np.float64] = block["bounds"].reshape(-1, 2, L).transpose(0, 2, 1).reshape(-1, 2 * L)
+        return sides
 
     def calibrated(self, block: Block) -> NDArray[np.bool_]:
         """(n,) whether the standing forecast has bounds."""
@@ -79,7 +95,7 @@ class Intervals:
         push = recipe.gain * (missed - self._beyond)
         block["correction"] += np.where(calibrated[:, None], push, 0).astype(np.float32)
         if L:
-            score = _anomaly(y, block["yhat"], bounds[:, L - 1], bounds[:, 2 * L - 1])
+            score = anomaly_of(y, block["yhat"], bounds[:, L - 1], bounds[:, 2 * L - 1])
             block["anomaly"] = np.where(calibrated, score, np.nan)
         self._keep(row, block, y - block["yhat"])
         return int(calibrated.sum()), calibrated[:, None] & ~(missed[:, :L] | missed[:, L:])
@@ -88,7 +104,7 @@ class Intervals:
         recipe, seen, size = self._recipe, block["residuals_seen"], block["residual_size"]
         known = size > TINY
         u = np.where(known, residual / np.where(known, size, 1.0), np.sign(residual))
-        self._kept.rows[row, seen % recipe.window] = u.clip(-recipe.clip, recipe.clip)
+        self._kept[row, seen % recipe.window] = u.clip(-recipe.clip, recipe.clip)
         limit = np.where(known, recipe.clip * size, np.inf)
         share = np.maximum(recipe.rate, 1.0 / (seen + 1))
         block["residual_size"] = size + share * (np.minimum(np.abs(residual), limit) - size)
@@ -107,7 +123,7 @@ class Intervals:
     def _bounds(self, row: NDArray[np.int64], block: Block) -> NDArray[np.float64]:
         L = len(self._recipe.levels)
         seen = np.minimum(block["residuals_seen"], self._recipe.window)
-        quantile = _quantiles(self._kept.rows[as_slice(row)], seen, self._probability)
+        quantile = _quantiles(self._kept[as_slice(row)], seen, self._probability)
         correction = block["correction"].astype(np.float64)
         # A bound never crosses its forecast, and a wider interval never lies inside a narrower one.
         lower = np.minimum.accumulate(np.minimum(quantile[:, :L] - correction[:, :L], 0.0), axis=1)
@@ -130,7 +146,7 @@ def _quantiles(
     return np.take_along_axis(ordered, np.clip(index, 0, seen[:, None] - 1), axis=1).astype(np.float64)
 
 
-def _anomaly(
+def anomaly_of(
     y: NDArray[np.float64], yhat: NDArray[np.float64], lower: NDArray[np.float64], upper: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """(n,) 0 where y is the forecast, 1 at the bound of the widest interval, more beyond it."""
