@@ -90,7 +90,9 @@ class Intervals:
             bounded, held = self.settle(row[stands], rest, y[stands])
             block[stands] = rest
             return bounded, held
-        calibrated, bounds = self.calibrated(block), block["bounds"]
+        bounds = block["bounds"]
+        # Not `calibrated`: a forecast that waited for its actual may have been made before that.
+        calibrated = ~np.isnan(bounds).any(axis=1) & (L > 0)
         missed = np.concatenate([y[:, None] < bounds[:, :L], y[:, None] > bounds[:, L:]], axis=1)
         push = recipe.gain * (missed - self._beyond)
         block["correction"] += np.where(calibrated[:, None], push, 0).astype(np.float32)
