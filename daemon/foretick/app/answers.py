@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from foretick.app.poison import Poison
     from foretick.core.records import Forecasts, Ticks
     from foretick.core.scores import GroupScores
     from foretick.ports.positions import StreamKeys
@@ -132,6 +133,7 @@ def answer(
     engine: ForecastEngine,
     commit: Commit,
     *,
+    poison: Poison,
     fields: wire.FieldNames,
     limits: Limits,
     telemetry: Telemetry,
@@ -144,19 +146,27 @@ def answer(
         streams: (n,) stream of each entry.
         engine: forecasts.
         commit: takes the writes.
+        poison: keeps from the engine what it cannot bear.
         fields: names of the fields of a tick.
         limits: bounds of a turn.
         telemetry: takes the time of each stage.
+
+    Raises:
+        EngineFailed: nothing of this may be written, and the engine must not be used any more.
     """
     clock = time.perf_counter
     begun = clock()
-    decoded = wire.decode(entries, streams, fields)
-    ticks = wire.keyed(decoded)
+    sound, of_streams, poisoned = poison.sift(entries, streams)
+    decoded = wire.decode(sound, of_streams, fields)
     read = clock()
-    forecasts = engine.advance(ticks)
+    forecasts = poison.advance(engine, decoded)
+    poison.passed(entries[-1], streams[-1])
+    commit.commands += poison.commands()
     forecast = clock()
     published = wire.forecast_fields(decoded, forecasts)
-    dead = sorted([*decoded.dead, *wire.refusals(decoded, forecasts)], key=lambda letter: id_order(letter.id))
+    dead = sorted(
+        [*decoded.dead, *poisoned, *wire.refusals(decoded, forecasts)], key=lambda letter: id_order(letter.id)
+    )
     advances = _divide(states, entries, streams)
     is_forecast = forecasts.verdict == Verdict.FORECAST
     _hand_out(advances, published, list(compress(decoded.streams, is_forecast.tolist())), dead)
@@ -168,7 +178,7 @@ def answer(
     telemetry.observe_turn("decode", read - begun)
     telemetry.observe_turn("engine", forecast - read)
     telemetry.observe_turn("encode", clock() - forecast)
-    return Pending(commit, list(advances.values()), ticks.ms)
+    return Pending(commit, list(advances.values()), decoded.ticks.ms)
 
 
 def _divide(

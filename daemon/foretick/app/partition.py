@@ -13,6 +13,7 @@ from foretick.app.learning import LeaseKeeper
 from foretick.app.pacing import PacedEngine
 from foretick.app.patience import StopRequested
 from foretick.app.pipeline import Pipeline
+from foretick.app.poison import EngineFailed, Poison
 from foretick.app.recovery import Recovery
 from foretick.app.replay import Replay
 from foretick.errors import (
@@ -98,6 +99,7 @@ class Partition:
         self._health = health
         self._garbage = garbage
         self._keeping = keeping
+        self._poison = Poison(name, self._patience.another(), telemetry)
 
     def run(self) -> None:
         """Forecast until a stop is requested; errors that waiting or starting over can mend stay inside."""
@@ -108,6 +110,8 @@ class Partition:
                 break
             except LeaseLost as loss:
                 self._lose(loss)
+            except EngineFailed as failure:  # told by whoever found it
+                self._health.set("state", False, failure.reason)
             except StartOver as change:
                 self._health.set("state", False, change.reason)
                 log.warning("starting_over", stream=change.stream, reason=change.reason)
@@ -131,6 +135,7 @@ class Partition:
 
     def _own_and_forecast(self) -> None:
         """Take the lease, recover, loop; ends with a stop or an error."""
+        self._poison.rest()
         self._become_owner()
         pipeline = self._recover()
         self._patience.over()
@@ -162,13 +167,21 @@ class Partition:
     def _recover(self) -> Pipeline:
         """Lead a fresh engine to the committed position."""
         recovery = Recovery(self._committer, telemetry=self._telemetry, health=self._health)
-        replay = Replay(self.name, self._committer, fields=self._fields, telemetry=self._telemetry, health=self._health)
+        replay = Replay(
+            self.name,
+            self._committer,
+            poison=self._poison,
+            fields=self._fields,
+            telemetry=self._telemetry,
+            health=self._health,
+        )
         while True:
             self._streams = self.wanted
             made = self._make_engine()
             engine = PacedEngine(made, self._lease, LeaseKeeper(self._committer, self._health).keep)
             try:
                 settled = recovery.settle_in(self._streams, self._start)
+                self._poison.recall(self._connection, settled)
                 marks = self._keeping.restore(made, settled) if self._keeping else {}
                 spans = recovery.spans(settled, marks)
                 found = replay.lead(engine, spans)
@@ -230,6 +243,7 @@ class Partition:
             self._committer,
             engine,
             states,
+            poison=self._poison,
             fields=self._fields,
             limits=self._limits,
             telemetry=self._telemetry,
@@ -256,6 +270,7 @@ class Partition:
     def _lose(self, loss: LeaseLost) -> None:
         """Become a candidate; the engine that saw ticks we could not answer is dropped with the pipeline."""
         self._lease.forget()
+        self._poison.forget()
         self._telemetry.count_lease_lost()
         self._forget()
         self._health.set("lease", False, str(loss))

@@ -90,6 +90,10 @@ class Patience:
         self._tries = 0
         self._trouble: tuple[str, str] | None = None  # condition of readiness, what is wrong with it
 
+    def another(self) -> Patience:
+        """One that counts its own tries, with the same stop and health."""
+        return Patience(self.stop, self._health, self._longest_seconds)
+
     def bear(self, condition: str, event: str, detail: str) -> None:
         """Note the trouble and wait a little.
 

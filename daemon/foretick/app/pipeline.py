@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from foretick.app.checkpointing import Checkpointer
     from foretick.app.commits import Committer
     from foretick.app.garbage import GarbageRounds
+    from foretick.app.poison import Poison
     from foretick.ports.endpoints import Health
     from foretick.ports.positions import StreamInfo
     from foretick.ports.streams import Batch, Entry, Outcome
@@ -44,6 +45,7 @@ class Pipeline:
         engine: forecasts.
         streams: where each stream stands.
         fields: names of the fields of a tick.
+        poison: keeps from the engine what it cannot bear.
         limits: bounds of a turn.
         telemetry: metrics.
         health: heartbeat and conditions.
@@ -61,6 +63,7 @@ class Pipeline:
         engine: ForecastEngine,
         streams: Sequence[StreamState],
         *,
+        poison: Poison,
         fields: FieldNames,
         limits: Limits,
         telemetry: Telemetry,
@@ -73,6 +76,7 @@ class Pipeline:
         self._committer = committer
         self._exchange = committer.exchange
         self._engine = engine
+        self._poison = poison
         self._fields = fields
         self._limits = limits
         self._telemetry = telemetry
@@ -126,7 +130,7 @@ class Pipeline:
         Raises:
             LeaseLost: another process owns the partition; nothing was written since.
             PartitionStopped: the commit cannot be carried out.
-            StartOver: the input, or our position in it, is not what it was.
+            StartOver: the input, or our position in it, is not what it was; or the engine failed.
             StopRequested: a stop came in the middle of a wait.
         """
         self._health.beat(self._limits.block_ms / 1000 + LEAST_ALLOWANCE_SECONDS)
@@ -140,7 +144,8 @@ class Pipeline:
             self._pending = self._renewal()
         else:
             self._committer.patience.over()
-            entries, streams = self._merge.advance(batch.entries, count=count, limit=self._limits.count)
+            limit = 1 if self._poison.is_careful else self._limits.count
+            entries, streams = self._merge.advance(batch.entries, count=count, limit=limit)
             self._pending = self._advance(entries, streams) if entries else self._renewal()
             if self._live_since_ms is None and not self._merge.is_behind:
                 self._live_since_ms = int((time.time() + self._clock_offset_seconds) * 1000)
@@ -240,6 +245,7 @@ class Pipeline:
             streams,
             self._engine,
             self._renewal().commit,
+            poison=self._poison,
             fields=self._fields,
             limits=self._limits,
             telemetry=self._telemetry,

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from foretick.app.answers import ForecastEngine
     from foretick.app.commits import Committer
+    from foretick.app.poison import Poison
     from foretick.ports.endpoints import Health
     from foretick.ports.streams import Entry
     from foretick.ports.telemetry import Telemetry
@@ -51,23 +52,36 @@ class Replay:
     Args:
         partition: its name, for the log.
         committer: exchange, lease and the ways out of trouble.
+        poison: keeps from the engine what it cannot bear, and what an earlier one could not.
         fields: names of the fields of a tick.
         telemetry: metrics.
         health: heartbeat.
     """
 
     def __init__(
-        self, partition: str, committer: Committer, *, fields: wire.FieldNames, telemetry: Telemetry, health: Health
+        self,
+        partition: str,
+        committer: Committer,
+        *,
+        poison: Poison,
+        fields: wire.FieldNames,
+        telemetry: Telemetry,
+        health: Health,
     ) -> None:
         self._partition = partition
         self._committer = committer
         self._exchange = committer.exchange
+        self._poison = poison
         self._fields = fields
         self._telemetry = telemetry
         self._health = health
 
     def lead(self, engine: ForecastEngine, spans: Sequence[Span]) -> Counter[bytes]:
-        """Lead the engine through all spans at once; the entries found, by stream."""
+        """Lead the engine through all spans at once; the entries found, by stream.
+
+        Raises:
+            EngineFailed: the engine must not be used any more.
+        """
         merge = Merge()
         open_spans = {span.stream: span for span in spans if later(span.until, span.after)}
         per_stream = min(REPLAY_COUNT, max(LEAST_COUNT, HELD_ENTRIES // max(len(open_spans), 1)))
@@ -77,7 +91,9 @@ class Replay:
             entries, streams = merge.advance(read, count=per_stream, limit=REPLAY_COUNT)
             if not entries:
                 continue
-            engine.advance(wire.keyed(wire.decode(entries, streams, self._fields)))
+            sound, of_streams, _ = self._poison.sift(entries, streams)
+            self._poison.advance(engine, wire.decode(sound, of_streams, self._fields))
+            self._poison.passed(entries[-1], streams[-1])
             before = found.total()
             found.update(streams)
             self._telemetry.count_replayed(len(entries))

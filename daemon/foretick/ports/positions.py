@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from foretick.errors import CommandFailed, ForetickError
 from foretick.ports.connection import good
 from foretick.ports.streams import GROUP, HEAD, id_order
-from foretick.ports.wire import dead_key, forecasts_key, latest_key, origin_key
+from foretick.ports.wire import dead_key, forecasts_key, latest_key, origin_key, skipped_key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,6 +31,7 @@ class StreamKeys:
         dead: the dead letters, under their own ids.
         latest: the last forecast of every series.
         origins: hash of the first positions of the partition's streams.
+        skipped: hash of the partition's ticks at which its engine failed.
     """
 
     stream: bytes
@@ -38,6 +39,7 @@ class StreamKeys:
     dead: bytes
     latest: bytes
     origins: bytes
+    skipped: bytes
 
     @staticmethod
     def of(stream: bytes, prefix: bytes, partition: bytes) -> StreamKeys:
@@ -48,6 +50,7 @@ class StreamKeys:
             dead_key(prefix, stream),
             latest_key(prefix, stream),
             origin_key(prefix, partition),
+            skipped_key(prefix, partition),
         )
 
 

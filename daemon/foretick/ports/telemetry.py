@@ -71,6 +71,7 @@ class Telemetry:
         self._learn_wait = self._histogram("learn_wait_seconds", "Time that the loop waited for a learning job.")
         self._learn_steps = self._counter("learn_steps", "Optimiser steps taken.")
         self._trainer_restarts = self._counter("trainer_restarts", "Trainer processes that took a dead one's place.")
+        self._engine_failures = self._counter("engine_failures", "Engines thrown away because they failed at a tick.")
         self._reconnects = self._counter("redis_reconnects", "Connections to Redis made anew after a loss.")
         self._leases_held = self._gauge("leases_held", "Partitions that this process owns.")
         self._leases_lost = self._counter("lease_lost", "Leases that another process took or that expired.")
@@ -129,6 +130,10 @@ class Telemetry:
     def forget_lag(self, stream: bytes) -> None:
         """Tell the lag of a stream no more: it is gone, or another process owns it now."""
         self._lag.remove(stream)
+
+    def count_engine_failure(self) -> None:
+        """Count an engine that failed at a tick."""
+        self._engine_failures.inc()
 
     def count_reconnect(self) -> None:
         """Count a connection made anew."""

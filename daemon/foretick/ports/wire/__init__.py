@@ -13,6 +13,7 @@ from foretick.ports.wire.keys import (
     origin_key,
     partition_of,
     series_key,
+    skipped_key,
     split_series_key,
     tag_of,
 )
@@ -41,6 +42,7 @@ __all__ = [
     "partition_of",
     "refusals",
     "series_key",
+    "skipped_key",
     "split_series_key",
     "tag_of",
     "take",

@@ -66,6 +66,11 @@ def origin_key(prefix: bytes, partition: bytes) -> bytes:
     return _partition_key(prefix, partition, b"checkpoint:origin")
 
 
+def skipped_key(prefix: bytes, partition: bytes) -> bytes:
+    """The ticks at which the partition's engine failed: every replay leaves them out."""
+    return _partition_key(prefix, partition, b"checkpoint:skipped")
+
+
 def members_key(prefix: bytes) -> bytes:
     """The daemons that share the partitions, by the time at which each of them ceases to count."""
     return b"%b:members" % prefix
