@@ -35,7 +35,7 @@ from foretick.core.seasons import update_seasons
 from foretick.core.snapshots import Room, Snapshot, shaping
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -51,12 +51,19 @@ class Engine:
         recipe: constants of the model.
         trainer: computes learning jobs; inline if absent.
         group: name in metrics.
+        init: what the network begins with; seeded noise and a head of zeros if absent.
 
     Attributes:
         outputs: names of the columns of its forecasts.
     """
 
-    def __init__(self, recipe: Recipe | None = None, trainer: Trainer | None = None, group: str = "default") -> None:
+    def __init__(
+        self,
+        recipe: Recipe | None = None,
+        trainer: Trainer | None = None,
+        group: str = "default",
+        init: Knowledge | None = None,
+    ) -> None:
         self.recipe = recipe or Recipe()
         self.group = group
         self.shape = self.shape_of(self.recipe)
@@ -72,7 +79,7 @@ class Engine:
         self._tally = Tally.empty(len(self._experts), len(self.recipe.interval.levels))
         self._prior = experts.priors(len(self._experts), self.recipe.mix)
         self._job: Job | None = None
-        self._knowledge = Knowledge.fresh(init_weights(self.shape, self.recipe.seed))
+        self._knowledge = init or Knowledge.fresh(init_weights(self.shape, self.recipe.seed))
         self._stepper = Stepper(self.shape, self._knowledge.theta)
 
     @staticmethod
@@ -97,6 +104,11 @@ class Engine:
         """Live accuracy so far."""
         active = self._schedule.lately if self.recipe.learn.enabled else len(self._arena)
         return [self._tally.scores(self.group, active, self._experts, self.recipe.interval.levels)]
+
+    def opinions(self, series: Sequence[bytes]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        """Of series that have a row: (n,) the running scales, and (n, K) the experts' standing forecasts in scales."""
+        block = self._arena.records[self._arena.admit(series)]
+        return block["scale"], block["expert"]
 
     def advance(self, ticks: Ticks) -> Forecasts:
         """Take a batch of ticks, in entry-id order, and forecast each series' next value after each of them."""
