@@ -15,8 +15,7 @@ from foretick.app.learning import LeaseKeeper, ObservedTrainer
 from foretick.app.ownership import Ownership
 from foretick.app.partition import Partition
 from foretick.app.patience import LONGEST_WAIT_SECONDS, Patience
-from foretick.app.recipes import recipe_of
-from foretick.core.engine import Engine
+from foretick.app.recipes import engine_of
 from foretick.core.learner import InlineTrainer
 from foretick.ports.checkpoints import FolderStore, RedisStore
 from foretick.ports.connection import RedisConnection
@@ -30,6 +29,8 @@ if TYPE_CHECKING:
     from foretick.app.patience import StopSignal
     from foretick.app.settings import Settings
     from foretick.core.learner import Trainer
+    from foretick.core.lstm import Shape
+    from foretick.core.recipe import LearnRecipe
     from foretick.ports.checkpoints import CheckpointStore
     from foretick.ports.endpoints import Health
     from foretick.ports.positions import StreamKeys
@@ -110,11 +111,12 @@ def _partition(
     committer = Committer(exchange, patience, telemetry)
     keeper = LeaseKeeper(committer, health)
 
+    def make_trainer(shape: Shape, learn: LearnRecipe) -> Trainer:
+        trainer: Trainer = process.seat(shape, learn, keeper.keep) if process else InlineTrainer(shape, learn)
+        return ObservedTrainer(trainer, telemetry)
+
     def make_engine() -> ForecastEngine:
-        recipe = recipe_of(settings)
-        network = Engine.shape_of(recipe), recipe.learn
-        trainer: Trainer = process.seat(*network, keeper.keep) if process else InlineTrainer(*network)
-        return Engine(recipe, ObservedTrainer(trainer, telemetry))
+        return engine_of(settings, make_trainer)
 
     return Partition(
         partition.decode(errors="backslashreplace"),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from foretick.app.groups import groups_of, settings_of
 from foretick.app.patience import StopRequested
 from foretick.errors import CommandFailed, ConnectionLost, ServerRefused
 from foretick.ports.connection import good
@@ -31,7 +32,8 @@ log = structlog.get_logger()
 @contextlib.contextmanager
 def trainer_process(settings: Settings, telemetry: Telemetry) -> Iterator[TrainerProcess | None]:
     """The daemon's trainer while the block lasts; none where jobs are computed in the loop."""
-    if not settings.learn.enabled or settings.learn.trainer == "inline":
+    learns = any(settings_of(settings, group).learn.enabled for group in groups_of(settings))
+    if not learns or settings.learn.trainer == "inline":
         yield None
         return
     if not TrainerProcess.is_supported():

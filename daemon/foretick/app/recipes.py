@@ -1,17 +1,36 @@
-"""From settings to the constants of a model."""
+"""From settings to the constants of each group's model, and to the engine that all groups make up."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from foretick.app.groups import DEFAULT_GROUP, group_finder, groups_of, settings_of
+from foretick.core.engine import Engine
+from foretick.core.groups import GroupedEngine
 from foretick.core.recipe import LearnRecipe, Recipe, SeasonRecipe
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from foretick.app.settings import Settings
+    from foretick.core.learner import Trainer
+    from foretick.core.lstm import Shape
+
+
+def engine_of(settings: Settings, make_trainer: Callable[[Shape, LearnRecipe], Trainer]) -> Engine | GroupedEngine:
+    """A fresh engine: a network and a trainer for each group; without groups nothing stands between."""
+    recipes = {group: recipe_of(settings_of(settings, group)) for group in groups_of(settings)}
+    engines = {
+        group: Engine(recipe, make_trainer(Engine.shape_of(recipe), recipe.learn), group)
+        for group, recipe in recipes.items()
+    }
+    if not settings.groups:
+        return engines[DEFAULT_GROUP]
+    return GroupedEngine(engines, group_finder(list(settings.groups)), settings.max_series)
 
 
 def recipe_of(settings: Settings) -> Recipe:
-    """The recipe of the one group; what the settings do not name keeps its measured value."""
+    """The recipe of a group with these settings; what the settings do not name keeps its measured value."""
     return Recipe(
         hidden=settings.model.hidden,
         layers=settings.model.layers,

@@ -166,11 +166,9 @@ class Restoring:
         on_wait()
         self._check_whose(state)
         _check_positions(state, standing)
-        now = self._identity.layouts
-        if any(now.get(group) != layout for group, layout in state.identity.layouts.items()):
+        if differences := _differences(state.identity.layouts, self._identity.layouts):
             raise StateUnreadable(
-                f"the stored state of partition {self._identity.partition} is of another model: "
-                f"{_differences(state.identity.layouts, now)}. "
+                f"the stored state of partition {self._identity.partition} is of another model: {differences}. "
                 "Put that back, or start once with --discard-state: the new model then learns from the stream again"
             )
         for group, snapshot in state.snapshots.items():
@@ -207,8 +205,14 @@ def _check_positions(state: State, standing: Standing) -> None:
 
 
 def _differences(before: Mapping[str, Mapping[str, Any]], now: Mapping[str, Mapping[str, Any]]) -> str:
-    """What differs, in words; a group that came is no difference, it begins anew."""
+    """What differs, in words; a group that came is no difference, it begins anew.
+
+    Series would be with another network than the one that learned from them, where a group is gone or where groups
+    stand in another order, since the first that fits a series has it.
+    """
     found: list[str] = []
+    if [group for group in now if group in before] != [group for group in before if group in now]:
+        found.append("groups stood in the order " + ", ".join(map(repr, before)))
     for group, layout in before.items():
         found += _changes(group, layout, now[group]) if group in now else [f"group {group} is gone"]
     return "; ".join(found[:DIFFERENCES_MAX]) + ("; and more" if found[DIFFERENCES_MAX:] else "")

@@ -135,9 +135,9 @@ class Arena:
     def _views(self) -> dict[str, NDArray[Any]]:
         return {name: array for name, array in self.table.views(len(self)).items() if name != "touched"}
 
-    def unknown(self, names: Iterable[bytes]) -> int:
-        """How many different ones of these series ids have no row."""
-        return len(set(names).difference(self._row_of))
+    def unknown(self, names: Iterable[bytes]) -> set[bytes]:
+        """Those of the series ids that have no row."""
+        return set(names).difference(self._row_of)
 
     def admit(self, names: Sequence[bytes]) -> NDArray[np.int64]:
         """(n,) the row of each series id, making rows for new ones; −1 where `max_series` leaves no room."""

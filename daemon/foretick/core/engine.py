@@ -96,8 +96,8 @@ class Engine:
         """Turn new series away where this many have a row."""
         self._arena.max_series = series
 
-    def unknown(self, series: Iterable[bytes]) -> int:
-        """How many different ones of these series ids have no row."""
+    def unknown(self, series: Iterable[bytes]) -> set[bytes]:
+        """Those of the series ids that have no row."""
         return self._arena.unknown(series)
 
     def scores(self) -> list[GroupScores]:

@@ -66,6 +66,11 @@ class Ticks:
         s = slice(start, stop)
         return Ticks(self.series[s], self.ms[s], self.ts[s], self.stamped[s], self.y[s])
 
+    def at(self, positions: NDArray[np.int64]) -> Ticks:
+        """The ticks at these positions, copied."""
+        series = [self.series[i] for i in positions.tolist()]
+        return Ticks(series, self.ms[positions], self.ts[positions], self.stamped[positions], self.y[positions])
+
 
 @dataclass(frozen=True, slots=True)
 class Forecasts:
