@@ -35,7 +35,7 @@ from foretick.core.seasons import update_seasons
 from foretick.core.snapshots import Room, Snapshot, shaping
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -55,6 +55,9 @@ class Engine:
 
     Attributes:
         outputs: names of the columns of its forecasts.
+        experts: names of the K experts.
+        watch: told, round by round, the series that were forecast and the (n, K) weights of their experts; the daemon
+            has none.
     """
 
     def __init__(
@@ -69,15 +72,16 @@ class Engine:
         self.shape = self.shape_of(self.recipe)
         self.poisoned = 0  # rows whose state was reset, and jobs that were thrown away, because they were not finite
         self._trainer = trainer or InlineTrainer(self.shape, self.recipe.learn)
-        self._experts = experts.names(self.recipe)
-        self._arena = Arena(self.recipe, len(self._experts))
+        self.experts = experts.names(self.recipe)
+        self.watch: Callable[[list[bytes], NDArray[np.float32]], None] | None = None
+        self._arena = Arena(self.recipe, len(self.experts))
         self._ensemble = Ensemble(self._arena, self.recipe)
         self._intervals = Intervals(self._arena.table, self.recipe.interval)
         self.outputs = output_names(self.recipe.interval.levels)
         self._recorder = Recorder(self.shape, self.recipe.learn)
         self._schedule = Schedule()
-        self._tally = Tally.empty(len(self._experts), len(self.recipe.interval.levels))
-        self._prior = experts.priors(len(self._experts), self.recipe.mix)
+        self._tally = Tally.empty(len(self.experts), len(self.recipe.interval.levels))
+        self._prior = experts.priors(len(self.experts), self.recipe.mix)
         self._job: Job | None = None
         self._knowledge = init or Knowledge.fresh(init_weights(self.shape, self.recipe.seed))
         self._stepper = Stepper(self.shape, self._knowledge.theta)
@@ -103,7 +107,7 @@ class Engine:
     def scores(self) -> list[GroupScores]:
         """Live accuracy so far."""
         active = self._schedule.lately if self.recipe.learn.enabled else len(self._arena)
-        return [self._tally.scores(self.group, active, self._experts, self.recipe.interval.levels)]
+        return [self._tally.scores(self.group, active, self.experts, self.recipe.interval.levels)]
 
     def opinions(self, series: Sequence[bytes]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
         """Of series that have a row: (n,) the running scales, and (n, K) the experts' standing forecasts in scales."""
@@ -140,10 +144,12 @@ class Engine:
                 return
         row = rows[at]
         self._reveal(row, block, ticks.y[at], ticks.ts[at])
-        self._forecast(row, block)
+        weight = self._forecast(row, block)
         self._arena.scatter(row, block)
         answer.values[at] = self._values(block)
         answer.warm[at] = block["t"] >= self.recipe.cold_ticks
+        if self.watch is not None:
+            self.watch([ticks.series[i] for i in at.tolist()], weight)
 
     def _values(self, block: Block) -> NDArray[np.float64]:
         """(n, C) what is told of each standing forecast, in the order of `output_names`."""
@@ -196,8 +202,8 @@ class Engine:
         self._arena.window.push(row, block["t"], y)
         update_seasons(self._arena, row, block, self.recipe.season)
 
-    def _forecast(self, row: NDArray[np.int64], block: Block) -> None:
-        """Step the LSTM from the carried state, blend the experts, and let the forecast stand."""
+    def _forecast(self, row: NDArray[np.int64], block: Block) -> NDArray[np.float32]:
+        """Step the LSTM from the carried state, blend the experts, and let the forecast stand; (n, K) their weights."""
         x, linear, seasonal = features(self._arena, row, block, self.recipe)
         self._ensemble.forecast_linear(row, block, x, linear)
         slot = self._arena.slots[row]
@@ -226,6 +232,7 @@ class Engine:
         block["yhat"] = block["y"] + block["scale"] * phat
         self._tally.weigh(weight)
         self._intervals.bound(row, block)
+        return weight
 
     # Learning: only here do series meet.
 
@@ -255,7 +262,7 @@ class Engine:
     @property
     def layout(self) -> dict[str, Any]:
         """What a snapshot has to share with this engine for `restore` to make sense of it, as JSON values."""
-        return shaping(self.recipe) | {"experts": list(self._experts), "record": str(self._arena.dtype.descr)}
+        return shaping(self.recipe) | {"experts": list(self.experts), "record": str(self._arena.dtype.descr)}
 
     def begin_snapshot(self, room: Room) -> None:
         """Have `room` note what can be copied while the engine goes on."""

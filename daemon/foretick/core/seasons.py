@@ -25,7 +25,15 @@ def update_seasons(arena: Arena, rows: NDArray[np.int64], block: Block, recipe: 
     if not due.any():
         return
     spacing = _spacing(arena.gaps.latest(rows[due]))
-    block["season"][due] = _lags(spacing, arena.window.length, recipe)
+    lags = _lags(spacing, arena.window.length, recipe)
+    block["season"][due] = lags[:, : block["season"].shape[1]]
+
+
+def season_ticks(ts: NDArray[np.int64], recipe: SeasonRecipe) -> int:
+    """Ticks of the first season of a series whose (n,) event times these are, all of them known; 0 for none."""
+    if recipe.durations_ms == () or len(ts) < 2:
+        return 0
+    return int(_lags(_spacing(np.diff(ts)[None, :]), len(ts), recipe)[0, 0])
 
 
 def _spacing(gaps: NDArray[np.int64]) -> NDArray[np.float64]:
