@@ -33,6 +33,7 @@ class Verdict(IntEnum):
     LATE = 1
     DUPLICATE = 2
     TOO_MANY_SERIES = 3
+    MISSING_FIELD = 4
 
     @property
     def reason(self) -> str:
@@ -49,7 +50,8 @@ class Ticks:
         ms: (n,) int64 arrival time, the milliseconds part of the entry id, non-decreasing.
         ts: (n,) int64 event time, milliseconds since the epoch.
         stamped: (n,) bool, true where `ts` came with the entry (only then is a tick judged late or duplicate).
-        y: (n,) float64 values, finite, |y| ≤ 1e30.
+        y: (n,) float64 values, finite, |y| ≤ 1e30; (n, F) where series have several features. Of these some may be
+            NaN, where not all groups of series have the same features.
     """
 
     series: list[bytes]
@@ -79,7 +81,7 @@ class Forecasts:
     Attributes:
         verdict: (n,) uint8 `Verdict` codes; the other columns are meaningful where it is `FORECAST`.
         warm: (n,) bool, false while the series has too few ticks and the forecast is the naive one.
-        names: of the C columns of `values`; the first is `yhat`.
+        names: of the C columns of `values`.
         values: (n, C) float64, NaN where the tick has no such number.
     """
 
@@ -90,8 +92,8 @@ class Forecasts:
 
     @property
     def yhat(self) -> NDArray[np.float64]:
-        """(n,) forecast of the series' next value, a view."""
-        return self.values[:, 0]
+        """(n,) forecast of the series' next value, of its first target; a view."""
+        return self.values[:, next(i for i, name in enumerate(self.names) if name.startswith(YHAT))]
 
     def column(self, name: str) -> NDArray[np.float64]:
         """(n,) the column of this name, a view."""

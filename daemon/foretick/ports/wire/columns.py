@@ -112,7 +112,7 @@ def decode(
     streams = [stream] * len(entries) if isinstance(stream, bytes) else stream
     present = [(*entry, key) for entry, key in zip(entries, streams, strict=True) if entry[1] is not None]
     if not present:
-        return Decoded(_no_ticks(), [], [], [], [])
+        return Decoded(_no_ticks(fields), [], [], [], [])
     ids, rows, keys = zip(*present, strict=True)
     # Text mode reads 64-bit numbers exactly, four times faster than int() per id.
     parts = np.fromstring(b" ".join(ids).replace(b"-", b" "), dtype=np.uint64, sep=" ")
@@ -154,6 +154,7 @@ _REFUSALS = {
     Verdict.LATE: "its time is before that of the series' last tick",
     Verdict.DUPLICATE: "its time equals that of the series' last tick",
     Verdict.TOO_MANY_SERIES: "a new series, and `max_series` are known already",
+    Verdict.MISSING_FIELD: "a feature that its group of series needs is not there",
 }
 
 
@@ -162,7 +163,9 @@ def _read_batch(rows: Sequence[Row], ms: NDArray[np.int64], streams: Sequence[by
     n = len(rows)
     if n >= FAST_MIN_ENTRIES and (cells := _transposed(rows)) is not None:
         return _read_columns(cells, ms, streams, fields)
-    columns = _Columns([b""] * n, np.zeros(n, np.int64), np.zeros(n, np.bool_), np.zeros(n), np.zeros(n, np.bool_))
+    columns = _Columns(
+        [b""] * n, np.zeros(n, np.int64), np.zeros(n, np.bool_), _blank(n, fields), np.zeros(n, np.bool_)
+    )
     if n < FAST_MIN_ENTRIES:
         return columns
     layouts: dict[tuple[bytes, ...], list[int]] = defaultdict(list)
@@ -201,12 +204,15 @@ def _read_columns(
     under: dict[bytes, tuple[bytes, ...]] = {}
     for names, texts in zip(cells[::2], cells[1::2], strict=True):
         under.setdefault(names[0], texts)
-    columns = _Columns(list(streams), ms.copy(), np.zeros(n, np.bool_), np.zeros(n), np.zeros(n, np.bool_))
-    values = under.get(fields.value.encode())
-    if values is None:
+    columns = _Columns(list(streams), ms.copy(), np.zeros(n, np.bool_), _blank(n, fields), np.zeros(n, np.bool_))
+    found = [(i, under[raw]) for i, name in enumerate(fields.features) if (raw := name.encode()) in under]
+    if not found or (len(found) < len(fields.features) and not fields.partial):
         return columns
-    columns.y = _read_values(values)
-    columns.sound = (ms <= ID_MAX_MS) & (np.abs(columns.y) <= MAGNITUDE_MAX)
+    columns.sound = ms <= ID_MAX_MS
+    for i, texts in found:
+        values = _read_values(texts)
+        columns.sound &= np.abs(values) <= MAGNITUDE_MAX
+        columns.y[(..., i) if fields.more else ...] = values
     columns.series = list(under.get(fields.series.encode(), columns.series))
     if faulty := _faulty_series(set(columns.series)):
         columns.sound &= np.array([name not in faulty for name in columns.series])
@@ -219,6 +225,11 @@ def _read_columns(
         columns.sound &= columns.ts <= ms + AHEAD_MAX_MS
         columns.stamped = np.ones(n, np.bool_)
     return columns
+
+
+def _blank(n: int, fields: FieldNames) -> NDArray[np.float64]:
+    """(n,) or (n, F) values that are not known."""
+    return np.full((n, len(fields.features)) if fields.more else n, np.nan)
 
 
 def _read_values(texts: tuple[bytes, ...]) -> NDArray[np.float64]:
@@ -276,5 +287,5 @@ def _settle(
     return faults
 
 
-def _no_ticks() -> Ticks:
-    return Ticks([], np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.bool_), np.empty(0))
+def _no_ticks(fields: FieldNames) -> Ticks:
+    return Ticks([], np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.bool_), _blank(0, fields))

@@ -6,6 +6,7 @@ underscores, no other digits than 0 to 9, all of which Python's own float() and 
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from enum import StrEnum
@@ -47,15 +48,24 @@ class FieldNames:
 
     Attributes:
         series: name of the field with the series id.
-        value: name of the field with the value.
+        value: name of the field with the value, the first feature.
         ts: name of the field with the event time.
         ts_unit: unit of the event time.
+        more: names of the fields with further features.
+        partial: whether some features may be absent, because not every group of series needs all of them.
     """
 
     series: str = "series"
     value: str = "value"
     ts: str = "ts"
     ts_unit: Literal["s", "ms", "us", "ns"] = "ms"
+    more: tuple[str, ...] = ()
+    partial: bool = False
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Names of the fields with numbers, in the order of the columns of `Ticks.y`."""
+        return (self.value, *self.more)
 
 
 class UnusableError(Exception):
@@ -67,8 +77,10 @@ class UnusableError(Exception):
         self.detail = detail
 
 
-def read_entry(row: Row, ms: int, stream: bytes, fields: FieldNames) -> tuple[bytes, int, bool, float]:
-    """The series id, event time, whether it came with the entry, and value of one entry."""
+def read_entry(
+    row: Row, ms: int, stream: bytes, fields: FieldNames
+) -> tuple[bytes, int, bool, float | tuple[float, ...]]:
+    """The series id, event time, whether it came with the entry, and the value or the values of one entry."""
     if ms > ID_MAX_MS:
         raise UnusableError(Reason.BAD_TS, "the entry id is no time in milliseconds")
     series = _field(row, fields.series)
@@ -76,14 +88,24 @@ def read_entry(row: Row, ms: int, stream: bytes, fields: FieldNames) -> tuple[by
         series = stream
     if fault := series_fault(series):
         raise UnusableError(Reason.BAD_SERIES, fault)
-    text = _field(row, fields.value)
-    if text is None:
-        raise UnusableError(Reason.MISSING_FIELD, f"no field `{fields.value}`")
-    y = _value(text, fields.value)
+    y = tuple(_feature(row, name, fields) for name in fields.features)
+    if fields.partial and all(map(math.isnan, y)):
+        raise UnusableError(Reason.MISSING_FIELD, f"none of the fields {', '.join(fields.features)}")
+    value = y if fields.more else y[0]
     stamp = _field(row, fields.ts)
     if stamp is None:
-        return series, ms, False, y
-    return series, _time(stamp, ms, fields), True, y
+        return series, ms, False, value
+    return series, _time(stamp, ms, fields), True, value
+
+
+def _feature(row: Row, name: str, fields: FieldNames) -> float:
+    """The number under a name; NaN where it may be absent and is."""
+    text = _field(row, name)
+    if text is not None:
+        return _value(text, name)
+    if fields.partial:
+        return math.nan
+    raise UnusableError(Reason.MISSING_FIELD, f"no field `{name}`")
 
 
 def _field(row: Row, name: str) -> bytes | None:

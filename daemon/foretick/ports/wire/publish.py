@@ -87,11 +87,13 @@ def _forecast_columns(
 ) -> dict[bytes, Iterable[bytes]]:
     """The fields of a forecast in the order of the contract."""
     ticks = decoded.ticks
+    told = {name.encode(): _decimals(forecasts.column(name)[at].tolist()) for name in names}
+    if ticks.y.ndim == 1:  # else the engine tells which features are forecast
+        told = {b"y": _decimals(ticks.y[at].tolist())} | told
     return {
         b"series": _picked(ticks.series, at),
         b"ts": _decimals(ticks.ts[at].tolist()),
-        b"y": _decimals(ticks.y[at].tolist()),
-        **{name.encode(): _decimals(forecasts.column(name)[at].tolist()) for name in names},
+        **told,
         b"stage": [b"warm" if warm else b"cold" for warm in forecasts.warm[at].tolist()],
     }
 
