@@ -205,7 +205,7 @@ def _read_columns(
     for names, texts in zip(cells[::2], cells[1::2], strict=True):
         under.setdefault(names[0], texts)
     columns = _Columns(list(streams), ms.copy(), np.zeros(n, np.bool_), _blank(n, fields), np.zeros(n, np.bool_))
-    found = [(i, under[raw]) for i, name in enumerate(fields.features) if (raw := name.encode()) in under]
+    found = [(i, under[name.encode()]) for i, name in enumerate(fields.features) if name.encode() in under]
     if not found or (len(found) < len(fields.features) and not fields.partial):
         return columns
     columns.sound = ms <= ID_MAX_MS
