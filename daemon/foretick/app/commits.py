@@ -5,7 +5,7 @@
     EXEC nil                    lease or our streams touched   take the lease again; foreign entries aside; again
     refused (OOM, READONLY, …)  nothing done                   wait, renew the lease, again
     XADD `equal or smaller`     a foreign entry slipped in     stream aside; the failed forecasts again
-    XGROUP SETID `NOGROUP`      group or stream destroyed      make it at our position
+    XGROUP SETID `NOGROUP`      group or stream destroyed      make it at our position; another stream: start over
     XGROUP SETID `WRONGTYPE`    input is no stream             wait
     anything else inside EXEC   nobody foresaw it              stop the partition
 
@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from foretick.app.forgetting import answers_of, forgotten, is_created_anew
 from foretick.errors import CommandFailed, ConnectionLost, PartitionStopped, ServerRefused
-from foretick.ports.positions import aside_name, committed_positions, holds_publications, later, tops_of
-from foretick.ports.streams import Commit, Outcome
+from foretick.ports.positions import aside_name, holds_publications, later, tops_of
+from foretick.ports.streams import HEAD, Commit, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -155,16 +156,13 @@ class Committer:
         """After a reconnect: see that Redis still knows how far we were.
 
         Raises:
-            StartOver: it came back from an older copy of its memory, so ticks that we answered stand unanswered.
+            StartOver: it came back from an older copy of its memory: without answers of ours, or without ticks.
         """
-        found = committed_positions(self._connection, list(commit.before))
-        for stream, position in found.items():
-            before = commit.before[stream]
-            if later(before, position):
-                self._telemetry.count_position_regression()
-                name = stream.decode(errors="backslashreplace")
-                log.error("position_regressed", stream=name, ours=before, found=position)
-                raise StartOver("Redis came back with an older position", name)
+        if loss := forgotten(self._connection, commit):
+            self._telemetry.count_position_regression()
+            name = loss.stream.decode(errors="backslashreplace")
+            log.error("position_regressed", stream=name, ours=loss.ours, found=loss.found, reason=loss.reason)
+            raise StartOver(loss.reason, name)
 
     def set_aside(self, keys: list[bytes], reason: str) -> None:
         """Rename streams of ours in which somebody else wrote, so that ours can begin anew.
@@ -192,6 +190,19 @@ class Committer:
                 del floors[key]
         self._clear(floors)
         return self.exchange.commit_alone(commit)
+
+    def _check_identity(self, stream: bytes, before: bytes) -> None:
+        """See that a stream without our group is still the one that we were reading.
+
+        Raises:
+            StartOver: it was created anew, and what we have published of it would hide the entries before.
+        """
+        if not is_created_anew(self._connection, stream, before):
+            return
+        if ours := answers_of(self._connection, stream, self._guarded):
+            self._lease.raise_fence(self._connection)
+            self.set_aside(ours, "the input was created anew")
+        raise StartOver("the input is another one than before", stream.decode(errors="backslashreplace"))
 
     def _floors(self, commit: Commit) -> dict[bytes, bytes]:
         """Where the tops of our streams may be: of those that are guarded, and of those that the commit writes to."""
@@ -273,14 +284,16 @@ class Committer:
         if name in {b"XADD", b"HSET"} and word == "WRONGTYPE":
             return command
         if name == b"XGROUP":
-            return self._replace_group(command, error)
+            return self._replace_group(commit, command, error)
         raise PartitionStopped(f"{name!r} inside a commit: {error}")
 
-    def _replace_group(self, command: Command, error: CommandFailed) -> Command:
+    def _replace_group(self, commit: Commit, command: Command, error: CommandFailed) -> Command:
         _, verb, stream, group, position, *_, entries_read = command
         if error.word == "WRONGTYPE":
             return command
         if verb == b"SETID" and (error.word == "NOGROUP" or "requires the key to exist" in str(error)):
+            assert isinstance(stream, bytes)
+            self._check_identity(stream, commit.before.get(stream, HEAD))
             log.warning("group_destroyed", stream=stream, position=position)
             return (b"XGROUP", b"CREATE", stream, group, position, b"MKSTREAM", b"ENTRIESREAD", entries_read)
         if verb == b"CREATE" and error.word == "BUSYGROUP":

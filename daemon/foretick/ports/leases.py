@@ -81,13 +81,15 @@ class Lease:
             self.server_ms = int(seconds) * 1000 + int(microseconds) // 1000
             self.clock_offset_seconds = int(seconds) + int(microseconds) / 1e6 - time.time()
             self._token = f"{self.owner} {self.server_ms}".encode()
-        if self._set_if_free(connection):
-            connection.call(b"HSET", self._record, RECORD_FIELD, self._token)
-            return True
-        holder = connection.call_all([(b"GET", self.key)])[0]
-        if isinstance(holder, ServerRefused):
-            raise holder
-        return bool(holder == self._token)
+        if not self._set_if_free(connection):
+            holder = connection.call_all([(b"GET", self.key)])[0]
+            if isinstance(holder, ServerRefused):
+                raise holder
+            if holder != self._token:
+                return False
+        # Also where the lease was ours already: the connection may have broken before this was done.
+        connection.call(b"HSET", self._record, RECORD_FIELD, self._token)
+        return True
 
     def forget(self) -> None:
         """Drop the token: the next `take` is a new epoch."""
@@ -96,16 +98,20 @@ class Lease:
     def raise_fence(self, connection: RedisConnection) -> None:
         """Watch anew and make sure that the lease is ours, taking it again where it expired.
 
+        The record is asked for every time: that we took the lease again may be news to us, if the answer was lost.
+
         Raises:
-            LeaseLost: another process holds it.
+            LeaseLost: another process holds it, or held it while we did not.
         """
         for _ in range(TAKE_TRIES):
-            _, watched, holder = connection.call_all([(b"UNWATCH",), *self.fence])
+            _, watched, holder, last = connection.call_all(
+                [(b"UNWATCH",), *self.fence, (b"HGET", self._record, RECORD_FIELD)]
+            )
             good(watched)
             if self.is_ours(holder):
+                self._check_record(connection, good(last))
                 return
-            if self._set_if_free(connection):
-                self._check_record(connection)
+            self._set_if_free(connection)
         raise LeaseLost(f"{self.key.decode(errors='replace')} expires faster than it can be taken")
 
     def is_ours(self, holder: Reply) -> bool:
@@ -139,10 +145,9 @@ class Lease:
         self.forget()
         return bool(deleted == [1])
 
-    def _check_record(self, connection: RedisConnection) -> None:
+    def _check_record(self, connection: RedisConnection, last: Reply) -> None:
         """See that nobody else owned the partition before we took it again."""
         assert self._token is not None
-        last = connection.call(b"HGET", self._record, RECORD_FIELD)
         if last is None:  # all keys were deleted
             connection.call(b"HSET", self._record, RECORD_FIELD, self._token)
         elif last != self._token:

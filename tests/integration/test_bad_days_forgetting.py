@@ -1,0 +1,101 @@
+"""A Redis that has forgotten what it had told us, and inputs that are not what they were."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from partitions import Loop, Memory, assert_exactly_once, expected, forecasts, push, wait_answered
+from servers import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from foretick.core.records import Forecasts, Ticks
+    from servers import Server
+
+pytestmark = pytest.mark.redis
+FORECASTS = "foretick:{ticks}:forecasts"
+
+
+@pytest.fixture
+def make_loop() -> Iterator[Callable[..., Loop]]:
+    made: list[Loop] = []
+
+    def make(url: str, **options: Any) -> Loop:
+        made.append(Loop(url, **options))
+        return made[-1]
+
+    yield make
+    for loop in made:
+        if not loop.stop_signal.is_set():
+            loop.stop()
+
+
+@pytest.mark.parametrize("has_later_ticks", [False, True])
+def test_ticks_that_redis_forgot_between_read_and_commit_leave_no_trace(
+    private_server: Callable[..., Server], make_loop: Callable[..., Loop], *, has_later_ticks: bool
+) -> None:
+    server = private_server("redis")
+    client = server.client()
+    advance = Memory.advance
+    seen: list[int] = []
+
+    def crash(engine: Memory, ticks: Ticks) -> Forecasts:
+        seen.append(len(ticks))
+        if len(seen) == 2:
+            server.restart(signal.SIGKILL)
+            if has_later_ticks:
+                push(server.client(), 5)
+        return advance(engine, ticks)
+
+    loop = make_loop(server.url)
+    loop.engine = crash
+    push(client, 20)
+    loop.start()
+    wait_answered(client, 20)
+    client.save()
+    push(client, 7)
+    wait_until(lambda: loop.metric("position_regressions_total") == 1, what="the notice")
+    client = server.client()
+    push(client, 20)
+    wait_until(lambda: len(loop.engines) == 2 and len(forecasts(client)) == client.xlen("ticks"))
+    assert client.xlen("ticks") == 45 if has_later_ticks else 40
+    assert_exactly_once(client)
+    assert not client.keys("*aside*")
+
+
+def test_an_input_that_is_created_anew_with_earlier_and_later_ids_is_read_from_its_head(
+    redis_server: Server, make_loop: Callable[..., Loop]
+) -> None:
+    client = redis_server.client()
+    loop = make_loop(redis_server.url).start()
+    push(client, 10)
+    wait_answered(client, 10)
+    with client.pipeline() as pipe:  # at once: the loop never sees a stream that ends before its position
+        pipe.delete("ticks")
+        for i in range(1, 6):
+            pipe.xadd("ticks", {"series": "s", "value": i}, id=f"{i}-0")
+        pipe.xadd("ticks", {"series": "s", "value": 6})
+        pipe.execute()
+    wait_until(lambda: client.exists(FORECASTS) and client.xlen(FORECASTS) == 6)
+    client.delete(*client.keys("*aside*"))
+    assert forecasts(client) == expected(client)
+    assert len(loop.engines) == 2
+
+
+def test_a_group_destroyed_over_a_trimmed_stream_is_no_new_stream(
+    redis_server: Server, make_loop: Callable[..., Loop]
+) -> None:
+    client = redis_server.client()
+    loop = make_loop(redis_server.url).start()
+    push(client, 10)
+    wait_answered(client, 10)
+    client.xtrim("ticks", maxlen=0, approximate=False)
+    client.xgroup_destroy("ticks", "foretick")
+    push(client, 5)
+    wait_answered(client, 15)
+    assert len(loop.engines) == 1
+    assert client.xlen(FORECASTS) == 15
