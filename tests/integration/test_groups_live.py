@@ -12,17 +12,20 @@ import torch
 
 from foretick.app.checkpointing import Checkpointer
 from foretick.app.groups import settings_of
+from foretick.app.learning import trainer_process
 from foretick.app.recipes import engine_of
 from foretick.app.restoring import Restoring, Standing
 from foretick.app.settings_load import load
 from foretick.app.settings_sources import Flag
 from foretick.app.states import Identity, Mark
+from foretick.cli import main
 from foretick.core.engine import Engine
 from foretick.core.groups import GroupedEngine
 from foretick.core.learner import InlineTrainer
 from foretick.errors import StateUnreadable
 from foretick.ports.checkpoints import FolderStore
 from foretick.ports.telemetry import Telemetry
+from foretick.ports.trainer import TrainerProcess
 from foretick.ports.wire import decode, keyed
 from servers import wait_until
 
@@ -196,6 +199,25 @@ def test_the_first_group_of_a_daemon_without_any_leaves_the_others_their_state(t
     assert Life(tmp_path, {"boiler-*": {}}).counts() == {"boiler-*": 0, "default": 3}
 
 
+def test_a_backtest_has_the_same_groups(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    y = np.random.default_rng(5).standard_normal((80, 2)).cumsum(axis=0)
+    boilers, pumps = (
+        [f"{name},{3_600_000 * t},{y[t, i]}" for t in range(80)] for i, name in enumerate(("boiler-1", "p"))
+    )
+    path = tmp_path / "ticks.csv"
+
+    def mae(lines: list[str], *flags: str) -> dict[str, float]:
+        path.write_text("\n".join(["series,ts,value", *lines]))
+        chosen = [part for flag in ("model.hidden=8", *flags) for part in ("--set", flag)]
+        assert main(["backtest", str(path), "--json", "--burn-in", "30", *chosen]) == 0
+        return {name: one["mae"] for name, one in json.loads(capsys.readouterr().out)["series"].items()}
+
+    apart = mae(boilers, "model.hidden=16", "model.layers=2", "season=none", "learn.every=4") | mae(pumps)
+    assert (
+        mae([row for pair in zip(boilers, pumps, strict=True) for row in pair], f"groups={json.dumps(GROUPS)}") == apart
+    )
+
+
 def test_every_group_has_the_recipe_of_its_settings() -> None:
     chosen = settings(GROUPS)
     engine = engine_of(chosen, InlineTrainer)
@@ -204,3 +226,12 @@ def test_every_group_has_the_recipe_of_its_settings() -> None:
     assert (boilers.hidden, boilers.layers, boilers.learn.every, boilers.season.durations_ms) == (16, 2, 4, ())
     assert (others.hidden, others.layers, others.learn.every, others.season.durations_ms) == (8, 1, 8, None)
     assert settings_of(chosen, "default") == chosen
+
+
+@pytest.mark.skipif(not TrainerProcess.is_supported(), reason="learning is inline on this system")
+def test_a_trainer_is_there_as_soon_as_any_group_learns() -> None:
+    off = {"learn.enabled": False}
+    with trainer_process(settings({"a*": {"hidden": 16}}, **off), Telemetry()) as process:
+        assert process is None
+    with trainer_process(settings({"a*": {"learn.enabled": True}}, **off), Telemetry()) as process:
+        assert process is not None

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 
 from foretick.app.progress import progress
-from foretick.app.recipes import recipe_of
+from foretick.app.recipes import engine_of
 from foretick.core.accuracy import SeriesAccuracy, Summary, score_series, summarise
-from foretick.core.engine import Engine
+from foretick.core.learner import InlineTrainer
 from foretick.core.records import Verdict
 from foretick.errors import EXIT_CLEAN, UsageError
 from foretick.ports.recordings import read_recordings
@@ -70,7 +70,7 @@ def backtest(recording: Recording, settings: Settings, burn_in_ticks: int) -> Re
     """Forecast every tick in order, as the daemon does, then score each series."""
     ticks = recording.ticks
     stream = settings.streams[0].encode()
-    engine = Engine(recipe_of(settings))
+    engine = engine_of(settings, InlineTrainer)
     verdict, yhat = np.empty(len(ticks), np.uint8), np.empty(len(ticks))
     began = time.perf_counter()
     with progress(len(ticks), "backtest", "ticks") as advance:
