@@ -10,6 +10,7 @@ from foretick.app.answers import Limits
 from foretick.app.commits import Committer
 from foretick.app.discovery import Discovery
 from foretick.app.garbage import GarbageRounds
+from foretick.app.initial import initial_of
 from foretick.app.keeping import Keeping
 from foretick.app.learning import LeaseKeeper, ObservedTrainer
 from foretick.app.ownership import Ownership
@@ -25,10 +26,12 @@ from foretick.ports.streams import Exchange
 from foretick.ports.wire import FieldNames, checkpoint_key, lease_key, members_key, origin_key
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from foretick.app.answers import ForecastEngine
     from foretick.app.patience import StopSignal
     from foretick.app.settings import Settings
-    from foretick.core.learner import Trainer
+    from foretick.core.learner import Knowledge, Trainer
     from foretick.core.lstm import Shape
     from foretick.core.recipe import LearnRecipe
     from foretick.ports.checkpoints import CheckpointStore
@@ -58,6 +61,7 @@ def make_ownership(
     """
     owner, prefix = owner_id(), settings.prefix.encode()
     garbage = GarbageRounds()
+    initial = initial_of(settings)  # read once: whatever becomes of the file, every partition begins alike
     connection = _connection(settings, url, SILENCE_SECONDS)
 
     def make(partition: bytes, streams: tuple[StreamKeys, ...], stop: StopSignal, health: Health) -> Partition:
@@ -68,6 +72,7 @@ def make_ownership(
             streams,
             owner,
             stop,
+            initial,
             telemetry=telemetry,
             health=health,
             garbage=garbage,
@@ -95,6 +100,7 @@ def _partition(
     streams: tuple[StreamKeys, ...],
     owner: str,
     stop: StopSignal,
+    initial: Mapping[str, Knowledge],
     *,
     telemetry: Telemetry,
     health: Health,
@@ -116,7 +122,7 @@ def _partition(
         return ObservedTrainer(trainer, telemetry)
 
     def make_engine() -> ForecastEngine:
-        return engine_of(settings, make_trainer)
+        return engine_of(settings, make_trainer, initial)
 
     return Partition(
         partition.decode(errors="backslashreplace"),

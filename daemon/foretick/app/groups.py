@@ -31,6 +31,7 @@ OVERRIDES = {  # what a group calls a setting: the setting
     "hidden": "model.hidden",
     "layers": "model.layers",
     "seed": "model.seed",
+    "init": "model.init",
     "season": "season",
     "learn.enabled": "learn.enabled",
     "learn.every": "learn.every",

@@ -10,18 +10,28 @@ from foretick.core.groups import GroupedEngine
 from foretick.core.recipe import LearnRecipe, Recipe, SeasonRecipe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from foretick.app.settings import Settings
-    from foretick.core.learner import Trainer
+    from foretick.core.learner import Knowledge, Trainer
     from foretick.core.lstm import Shape
 
 
-def engine_of(settings: Settings, make_trainer: Callable[[Shape, LearnRecipe], Trainer]) -> Engine | GroupedEngine:
-    """A fresh engine: a network and a trainer for each group; without groups nothing stands between."""
+def engine_of(
+    settings: Settings,
+    make_trainer: Callable[[Shape, LearnRecipe], Trainer],
+    initial: Mapping[str, Knowledge] | None = None,
+) -> Engine | GroupedEngine:
+    """A fresh engine: a network and a trainer for each group; without groups nothing stands between.
+
+    Args:
+        settings: all of them.
+        make_trainer: what computes a group's learning jobs.
+        initial: what a group's network begins with, if not with noise; `initial.initial_of` reads it from files.
+    """
     recipes = {group: recipe_of(settings_of(settings, group)) for group in groups_of(settings)}
     engines = {
-        group: Engine(recipe, make_trainer(Engine.shape_of(recipe), recipe.learn), group)
+        group: Engine(recipe, make_trainer(Engine.shape_of(recipe), recipe.learn), group, (initial or {}).get(group))
         for group, recipe in recipes.items()
     }
     if not settings.groups:

@@ -102,6 +102,12 @@ class ModelSettings(Group):
     hidden: Annotated[Count, Field(ge=8, le=1024, multiple_of=8), Hint("a multiple of 8 up to 1024, such as 64")] = 64
     layers: Annotated[Count, Field(ge=1, le=3), Hint("a number of layers from 1 to 3")] = 1
     seed: Annotated[Count, Field(ge=0, lt=2**63), Hint("a whole number from 0 to 2^63 - 1")] = 0
+    # What the network begins with where there is no checkpoint; none: seeded noise, which forecasts as naive does.
+    init: Annotated[
+        Path | None,
+        AfterValidator(lambda path: path if path is None else _absolute(path)),
+        Hint("a file that `foretick fit` wrote, such as weights.safetensors"),
+    ] = None
 
 
 class ForecastsSettings(Group):

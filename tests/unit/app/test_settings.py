@@ -41,6 +41,7 @@ DEFAULTS = {
     "model.hidden": 64,
     "model.layers": 1,
     "model.seed": 0,
+    "model.init": None,
     "groups": {},
     "max_series": 1_000_000,
     "forecasts.maxlen": 1_000_000,

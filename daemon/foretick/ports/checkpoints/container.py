@@ -54,7 +54,7 @@ class Packed:
 
     Args:
         arrays: by name; they must not change until the last piece is taken.
-        facts: JSON values; the schema is added.
+        facts: JSON values; the schema is added, where they name none.
     """
 
     def __init__(self, arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> None:
@@ -86,8 +86,8 @@ class Contents:
     facts: dict[str, Any]
 
 
-def unpack(raw: bytes | bytearray | memoryview) -> Contents:
-    """The contents of a checkpoint.
+def unpack(raw: bytes | bytearray | memoryview, schema: int = SCHEMA) -> Contents:
+    """The contents of a checkpoint, or of another file of this form with a schema of its own.
 
     Raises:
         CheckpointUnsound: these bytes are no checkpoint, a damaged one, or one of another schema.
@@ -106,14 +106,14 @@ def unpack(raw: bytes | bytearray | memoryview) -> Contents:
     if not isinstance(metadata, dict) or not isinstance(metadata.get("foretick"), str):
         raise CheckpointUnsound("it was not written by foretick")
     facts = _json(metadata["foretick"])
-    _check_schema(facts.get("schema"))
+    _check_schema(facts.get("schema"), schema)
     return Contents(_arrays(tensors, raw[_LENGTH_BYTES + length :]), facts)
 
 
-def _check_schema(schema: object) -> None:
-    if schema != SCHEMA or isinstance(schema, bool):
-        age = "a newer" if isinstance(schema, int) and schema > SCHEMA else "an older or unknown"
-        raise CheckpointUnsound(f"it has {age} schema ({schema!r:.20}); this foretick reads {SCHEMA}")
+def _check_schema(schema: object, ours: int) -> None:
+    if schema != ours or isinstance(schema, bool):
+        age = "a newer" if isinstance(schema, int) and schema > ours else "an older or unknown"
+        raise CheckpointUnsound(f"it has {age} schema ({schema!r:.20}); this foretick reads {ours}")
 
 
 def _header(arrays: list[tuple[str, NDArray[Any]]], facts: dict[str, Any]) -> bytes:
