@@ -1,0 +1,235 @@
+"""Forecasts of more than one step: for each h = 2 … H its own experts, mix and interval, settled h ticks later.
+
+Direct, not iterated: the forecast for h steps is learned from what came h steps after like moments, so errors of
+shorter horizons do not pile up. What it is made of, in scales of the tick it was made at:
+
+    naive           0
+    seasonal naive  y_{t+h−P} − y_t
+    EWMA            moving average − y_t
+    LSTM            output h of the network's head, times √h (a random walk strays as far)
+    linear          robust RLS on the linear features, one per horizon, if the recipe has one
+
+Mix and intervals are those of the next tick (`experts`, `intervals`), each horizon with a record of its own. What
+stands unsettled waits in a ring of H places per series: the forecast made at tick t lies at t mod H.
+
+Glossary
+    n, M    series of a round, further horizons M = H − 1
+    far     record of one horizon of one series; the k-th is of horizon k + 2
+    due     the forecast that the newest tick settles: made h ticks ago
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from foretick.core import experts
+from foretick.core.intervals import Intervals
+from foretick.core.linear import LinearBank
+from foretick.core.scaling import TINY, outcome
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from foretick.core.arena import Arena, Block
+    from foretick.core.recipe import Recipe
+
+_NAMES = ("naive", "seasonal_naive", "ewma", "lstm")  # in the order of `experts`; then the linear one
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What became of the due forecasts of a round.
+
+    Attributes:
+        stands: (n, M) bool, whether there was one.
+        z: (n, M) float32 outcomes, in scales of the tick that each was made at; 0 where there was none.
+        error: (n, M) actual minus forecast.
+        naive_error: (n, M) actual minus the value at the tick that the forecast was made at.
+        bounded: (n, M) bool, whether it had intervals.
+        covered: (n, M, L) bool, whether each interval held the actual.
+    """
+
+    stands: NDArray[np.bool_]
+    z: NDArray[np.float32]
+    error: NDArray[np.float64]
+    naive_error: NDArray[np.float64]
+    bounded: NDArray[np.bool_]
+    covered: NDArray[np.bool_]
+
+
+class Horizons:
+    """The further horizons of a group's series.
+
+    Args:
+        arena: where their state lives, row by row.
+        recipe: constants; its horizon is 2 or more.
+        width: of the linear features.
+    """
+
+    def __init__(self, arena: Arena, recipe: Recipe, width: int) -> None:
+        self._arena, self._recipe = arena, recipe
+        self.steps = np.arange(2, recipe.horizon + 1)  # (M,) h
+        M, H, L = len(self.steps), recipe.horizon, len(recipe.interval.levels)
+        K = len(_NAMES) + (recipe.far_linear is not None)
+        self._prior = experts.priors(K, recipe.mix)
+        table = arena.table
+        self._records = table.column("far", (M * _far_dtype(K, L).itemsize,), np.uint8)
+        self._dtype = _far_dtype(K, L)
+        self._waiting = table.column("far.waiting", (M * H * _waiting_dtype(K, L).itemsize,), np.uint8)
+        self._waiting_dtype = _waiting_dtype(K, L)
+        self._intervals = Intervals(table, recipe.interval, "far.residuals", M)
+        self._linear = LinearBank(table, "far.linear", width, [recipe.far_linear] * M) if recipe.far_linear else None
+        self._features = table.column("far.features", (H if self._linear else 0, width), np.float32)
+
+    def forget(self, row: NDArray[np.int64]) -> None:
+        """Begin anew for series that begin anew."""
+        for column in (self._records, self._waiting, self._features):
+            column.rows[row] = 0
+        if self._linear:
+            self._linear.forget(row)
+
+    def settle(self, row: NDArray[np.int64], block: Block, y: NDArray[np.float64]) -> Settled:
+        """Let each horizon meet the actual that it forecast h ticks ago, and learn from it.
+
+        Args:
+            row: (n,) distinct ascending rows.
+            block: (n,) records, before the tick.
+            y: (n,) actuals.
+        """
+        n, M, H = len(row), len(self.steps), self._recipe.horizon
+        t = block["t"] + 1  # number of the actual
+        made = t[:, None] - self.steps  # (n, M) number of the tick that each due forecast was made at
+        far = self._gather(row)
+        waiting = self._waiting.rows[row].view(self._waiting_dtype).reshape(n, M, H)
+        due = np.take_along_axis(waiting, (made % H)[:, :, None], axis=2)[:, :, 0]
+        stands = made >= 0
+        far["t"] = made
+        for field in ("yhat", "phat", "expert", "bounds"):
+            far[field] = due[field]
+        z = outcome(y[:, None] - due["y"], due["scale"])
+        z = np.where(stands, z.clip(-self._clip, self._clip), 0).astype(np.float32)
+        rows = (row[:, None] * M + np.arange(M))[stands]
+        settled = far[stands]
+        _, held = self._intervals.settle(rows, settled, np.broadcast_to(y[:, None], (n, M))[stands])
+        settled["t"] += 1
+        experts.update_mix(settled, z[stands], self._recipe.mix)
+        far[stands] = settled
+        self._records.rows[row] = far.view(np.uint8).reshape(n, -1)
+        if self._linear:
+            x = self._features.rows[row[:, None], made % H] * stands[:, :, None]
+            self._linear.learn(row, x, z, np.maximum(made + 1, 1))
+        covered = np.zeros((n, M, len(self._recipe.interval.levels)), np.bool_)
+        covered[stands] = held
+        bounded = stands & ~np.isnan(due["bounds"]).any(axis=2) & (covered.shape[2] > 0)
+        return Settled(stands, z, y[:, None] - due["yhat"], y[:, None] - due["y"], bounded, covered)
+
+    def forecast(
+        self,
+        row: NDArray[np.int64],
+        block: Block,
+        zhat: NDArray[np.float32],
+        linear: NDArray[np.float32],
+        warm: NDArray[np.bool_],
+    ) -> NDArray[np.float64]:
+        """Forecast from the newest tick.
+
+        Args:
+            row: (n,) distinct ascending rows.
+            block: (n,) records after the tick.
+            zhat: (n, M) the network's outputs of the further horizons.
+            linear: (n, k) linear features.
+            warm: (n,) whether the next tick's forecast is more than the naive one.
+
+        Returns:
+            (n, M · (2L + 2)) what is told of each horizon: forecast, bounds, anomaly score.
+        """
+        n, M, H = len(row), len(self.steps), self._recipe.horizon
+        far = self._gather(row)
+        far["expert"] = self._experts(row, block, zhat, linear)
+        flat = far.reshape(-1)
+        weight = experts.weights(flat, self._prior, self._recipe.mix).reshape(n, M, -1)
+        phat = np.where(warm[:, None], (weight * far["expert"]).sum(axis=2), 0).clip(-self._clip, self._clip)
+        far["phat"] = phat
+        far["yhat"] = block["y"][:, None] + block["scale"][:, None] * far["phat"]
+        rows = (row[:, None] * M + np.arange(M)).reshape(-1)
+        self._intervals.bound(rows, flat)
+        self._records.rows[row] = far.view(np.uint8).reshape(n, -1)
+
+        waiting = self._waiting.rows[row].view(self._waiting_dtype).reshape(n, M, H)
+        place = waiting[np.arange(n), :, block["t"] % H]
+        for field in ("yhat", "phat", "expert", "bounds"):
+            place[field] = far[field]
+        place["y"], place["scale"] = block["y"][:, None], block["scale"][:, None]
+        waiting[np.arange(n), :, block["t"] % H] = place
+        self._waiting.rows[row] = waiting.view(np.uint8).reshape(n, -1)
+        if self._linear:
+            self._features.rows[row, block["t"] % H] = linear
+        told = [far["yhat"][:, :, None]]
+        if self._recipe.interval.levels:
+            told.append(self._intervals.told(flat).reshape(n, M, -1))
+        return np.concatenate(told, axis=2).reshape(n, -1)
+
+    @property
+    def _clip(self) -> NDArray[np.float64]:
+        """(M,) bound of a change over h ticks, in scales."""
+        return self._recipe.mix.clip * self.steps
+
+    def _gather(self, row: NDArray[np.int64]) -> NDArray[Any]:
+        """(n, M) a copy of the far records."""
+        return self._records.rows[row].view(self._dtype).reshape(len(row), -1)
+
+    def _experts(
+        self, row: NDArray[np.int64], block: Block, zhat: NDArray[np.float32], linear: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """(n, M, K) what each expert says, in scales."""
+        n, M = zhat.shape
+        known = block["scale"] > TINY
+        per_scale = np.where(known, 1 / np.where(known, block["scale"], 1.0), 0.0)
+        said = np.zeros((n, M, len(self._prior)))
+        P = block["season"][:, 0].astype(np.int64)
+        offset = np.clip(P[:, None] - self.steps, 0, None)
+        past = self._arena.window.at(row, block["t"], offset)
+        seasonal = (P[:, None] >= self.steps) & (block["t"] > P)[:, None]
+        said[:, :, experts.SEASONAL_NAIVE] = np.where(seasonal, (past - block["y"][:, None]) * per_scale[:, None], 0)
+        said[:, :, experts.EWMA] = -(block["deviation"][:, experts.EWMA_AVERAGE] * per_scale)[:, None]
+        said[:, :, experts.LSTM] = zhat * np.sqrt(self.steps)
+        if self._linear:
+            talks = block["t"][:, None] >= self._recipe.linear_cold_ticks + self.steps
+            x = np.repeat(linear[:, None], M, axis=1)
+            said[:, :, -1] = np.where(talks, self._linear.forecast(row, x), 0)
+        return said.clip(-self._clip[:, None], self._clip[:, None]).astype(np.float32)
+
+
+def _far_dtype(K: int, L: int) -> np.dtype[np.void]:
+    """The state of one horizon of one series, and what its mix and intervals read of the due or the new forecast."""
+    fields: list[tuple[Any, ...]] = [
+        ("t", np.int64),
+        ("yhat", np.float64),
+        ("bounds", np.float64, (2 * L,)),
+        ("anomaly", np.float64),
+        ("residual_size", np.float64),
+        ("residuals_seen", np.int64),
+        ("correction", np.float32, (2 * L,)),
+        ("phat", np.float32),
+        ("mix_loss", np.float32),
+        ("expert", np.float32, (K,)),
+        ("regret", np.float32, (K,)),
+        ("regret_square", np.float32, (K,)),
+    ]
+    return np.dtype(fields, align=True)
+
+
+def _waiting_dtype(K: int, L: int) -> np.dtype[np.void]:
+    """One forecast that waits for its actual."""
+    fields: list[tuple[Any, ...]] = [
+        ("y", np.float64),  # value and scale at the tick it was made at
+        ("scale", np.float64),
+        ("yhat", np.float64),
+        ("bounds", np.float64, (2 * L,)),
+        ("phat", np.float32),
+        ("expert", np.float32, (K,)),
+    ]
+    return np.dtype(fields, align=True)

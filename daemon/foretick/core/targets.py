@@ -1,0 +1,72 @@
+"""Several targets of one series: inside the engine each is a series of its own that sees the others beside it.
+
+So each has its own scale, window, carried state, experts, mix and intervals; the network is shared, as among series.
+A tick of n features and T targets becomes T ticks of the same time, whose first value is the target and whose others
+are the features that remain.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from foretick.core.outputs import YHAT
+from foretick.core.records import Forecasts, Ticks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+TARGET_MARK = b"\x1f"  # unit separator, between a series' key and a target; no key holds it
+
+
+class Targets:
+    """What a group of series is made of, and which parts of it are forecast.
+
+    Args:
+        features: names of the columns of `Ticks.y`.
+        targets: those of them that are forecast.
+        outputs: what is told of each target.
+    """
+
+    def __init__(self, features: Sequence[str], targets: Sequence[str], outputs: Sequence[str]) -> None:
+        self.count = len(targets)
+        self._outputs = len(outputs)
+        at = [list(features).index(target) for target in targets]
+        self._order = np.array([[i, *(j for j in range(len(features)) if j != i)] for i in at])  # (T, F)
+        self._marks = [TARGET_MARK + target.encode() for target in targets] if self.count > 1 else [b""]
+        self._is_plain = len(features) == 1
+        suffixes = [f".{target}" for target in targets] if self.count > 1 else [""]
+        told = tuple(outputs) if self._is_plain else ("y", *outputs)
+        self.names = tuple(name + suffix for suffix in suffixes for name in told)
+
+    def names_of(self, series: Iterable[bytes]) -> list[bytes]:
+        """The names inside the engine of these series' first targets."""
+        mark = self._marks[0]
+        return [name + mark for name in series]
+
+    def spread(self, ticks: Ticks) -> Ticks:
+        """(n · T) ticks of one target each, tick by tick."""
+        if self._is_plain:
+            return ticks
+        y = ticks.y[:, self._order].reshape(len(ticks) * self.count, -1)
+        if self.count == 1:
+            return Ticks(ticks.series, ticks.ms, ticks.ts, ticks.stamped, y)
+        series = [name + mark for name in ticks.series for mark in self._marks]
+        each = np.repeat(np.arange(len(ticks)), self.count)
+        return Ticks(series, ticks.ms[each], ticks.ts[each], ticks.stamped[each], y)
+
+    def gathered(self, ticks: Ticks, answer: Forecasts) -> Forecasts:
+        """The answer to `spread(ticks)` as the answer to `ticks`."""
+        if self._is_plain:
+            return answer
+        n, T = len(ticks), self.count
+        actual = ticks.y[:, self._order[:, 0]][:, :, None]
+        told = np.concatenate([actual, answer.values.reshape(n, T, self._outputs)], axis=2)
+        first = slice(None, None, T)  # what happens to one target happens to all
+        return Forecasts(answer.verdict[first], answer.warm[first], self.names, told.reshape(n, -1))
+
+
+def is_forecast(name: str) -> bool:
+    """Whether a column holds forecasts of the next value."""
+    return name == YHAT or name.startswith(YHAT + ".")
