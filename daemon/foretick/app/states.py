@@ -148,7 +148,7 @@ def check_fit(engine: StatefulEngine, snapshot: Snapshot) -> None:
     if own.keys() != snapshot.arrays.keys():
         raise CheckpointUnsound(f"it has other arrays than ours: {sorted(own.keys() ^ snapshot.arrays.keys())[:5]}")
     try:
-        S = len(snapshot.names)
+        S = len(snapshot.names_by_row)
     except ValueError as error:
         raise CheckpointUnsound(str(error)) from error
     for name, array in snapshot.arrays.items():

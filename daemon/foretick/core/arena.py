@@ -6,11 +6,12 @@ puts it back. Nothing else in the core remembers anything about a series.
 
 from __future__ import annotations
 
+import heapq
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from foretick.core.columns import ByteLog, Table
+from foretick.core.columns import FREE, ByteLog, Table
 from foretick.core.features import LINEAR_WIDTH, WIDTH
 from foretick.core.window import Window
 
@@ -49,6 +50,8 @@ def record_dtype(recipe: Recipe, experts: int) -> np.dtype[np.void]:
         ("anomaly", np.float64),  # of the newest tick; NaN before calibration
         ("season", np.int32, (2,)),  # seasonal lags in ticks; 0 where there is none
         ("late_run", np.int32),  # late ticks in a row
+        ("mean_error", np.float32),  # |y − ŷ| over ~1,000 ticks, for people to look at
+        ("mean_naive", np.float32),  # the same of the naive forecast
         ("correction", np.float32, (2 * levels,)),  # q of each bound, in residual sizes
         ("phat", np.float32),  # the standing forecast's change, in scales
         ("mix_loss", np.float32),  # ℓ, running |z − p|
@@ -80,21 +83,35 @@ class Arena:
         self._last_cut = self.table.column("last_cut", (), np.int64)
         self._touched = self.table.column("touched", (), np.bool_)
         self._name_length = self.table.column("name_length", (), np.int32)
-        self._names = ByteLog()
+        self._last_ms = self.table.column("last_ms", (), np.int64)
+        self._names = ByteLog()  # ids in the order of their rows, unless `_is_mixed`
+        self._is_mixed = False
+        self._name_at: list[bytes | None] = []  # by row; none where it is free
+        self._free: list[int] = []  # rows of series that were forgotten: a heap, so that the first is taken first
         self.max_series = recipe.max_series  # rows at most; may change at any time
         self._row_of: dict[bytes, int] = {}
+        self._blank = self.blank(1).view(np.uint8)
 
     def __len__(self) -> int:
+        """Rows, free ones included."""
+        return len(self._name_at)
+
+    @property
+    def live(self) -> int:
+        """Series that have a row."""
         return len(self._row_of)
 
     @property
-    def names(self) -> list[bytes]:
-        """Series ids, by row."""
-        return list(self._row_of)
+    def names(self) -> list[bytes | None]:
+        """Series ids by row, none where it is free, not copied: another thread may look at it at any time."""
+        return self._name_at
 
     @property
     def name_bytes(self) -> NDArray[np.uint8]:
-        """All series ids one after another, not copied: a list of 100,000 takes 7 ms to copy."""
+        """All series ids one after another, by row, not copied: a list of 100,000 takes 7 ms to copy."""
+        if self._is_mixed:
+            self._names, self._is_mixed = ByteLog(), False
+            self._names.add(b"".join([name for name in self._name_at if name is not None]))
         return self._names.content
 
     @property
@@ -118,6 +135,11 @@ class Arena:
         return self._last_cut.rows[: len(self)]
 
     @property
+    def last_ms(self) -> NDArray[np.int64]:
+        """(S,) entry time of each series' newest tick, accepted or not, milliseconds since the epoch."""
+        return self._last_ms.rows[: len(self)]
+
+    @property
     def touched(self) -> NDArray[np.bool_]:
         """(S,) rows whose state may have changed since somebody cleared this."""
         return self._touched.rows[: len(self)]
@@ -139,23 +161,61 @@ class Arena:
         """Those of the series ids that have no row."""
         return set(names).difference(self._row_of)
 
-    def admit(self, names: Sequence[bytes]) -> NDArray[np.int64]:
-        """(n,) the row of each series id, making rows for new ones; −1 where `max_series` leaves no room."""
-        rows = np.fromiter(map(self._row_of.get, names, [-1] * len(names)), np.int64, len(names))
+    def find(self, names: Sequence[bytes]) -> NDArray[np.int64]:
+        """(n,) the row of each series id, −1 for those without one."""
+        return np.fromiter(map(self._row_of.get, names, [-1] * len(names)), np.int64, len(names))
+
+    def admit(self, names: Sequence[bytes], ms: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(n,) the row of each series id, making rows for new ones; −1 where `max_series` leaves no room.
+
+        Args:
+            names: of the series of ticks in entry order.
+            ms: (n,) when each tick came.
+        """
+        rows = self.find(names)
         for i in np.flatnonzero(rows < 0).tolist():
             rows[i] = self._row_of.get(names[i], -1)
             if rows[i] < 0 and len(self._row_of) < self.max_series:
                 rows[i] = self._add(names[i])
+        has_row = rows >= 0
+        self._last_ms.rows[rows[has_row]] = ms[has_row]  # of equal rows the last one stays
+        return rows
+
+    def forget(self, horizon_ms: int) -> NDArray[np.int64]:
+        """Free the rows of all series that last ticked before the horizon.
+
+        Returns:
+            (m,) these rows; of their state, only the slots are still to be put right.
+        """
+        rows = np.flatnonzero((self.last_ms < horizon_ms) & (self._name_length.rows[: len(self)] != FREE))
+        for row in rows.tolist():
+            name = self._name_at[row]
+            assert name is not None
+            del self._row_of[name]
+            self._name_at[row] = None
+            heapq.heappush(self._free, row)
+        self._name_length.rows[rows] = FREE
+        self._last_cut.rows[rows] = -1
+        self._touched.rows[rows] = True
+        self._is_mixed |= len(rows) > 0
         return rows
 
     def _add(self, name: bytes) -> int:
-        row = len(self._row_of)
-        if row == len(self._bytes.rows):
-            self.table.resize(max(_FIRST_ROWS, 2 * row))
+        if self._free:
+            row = heapq.heappop(self._free)
+            self.table.clear(row)
+            self._name_at[row] = name
+            self._is_mixed = True
+        else:
+            row = len(self)
+            if row == len(self._bytes.rows):
+                self.table.resize(max(_FIRST_ROWS, 2 * row))
+            self._name_at.append(name)
+            if not self._is_mixed:
+                self._names.add(name)
         self._row_of[name] = row
-        self._names.add(name)
         self._name_length.rows[row] = len(name)
-        self.scatter(np.array([row]), self.blank(1))
+        self._bytes.rows[row] = self._blank
         self._hashes.rows[row] = name_hash(name)
         self._slots.rows[row] = -1
         self._last_cut.rows[row] = -1
@@ -180,12 +240,13 @@ class Arena:
         width = f"V{self.dtype.itemsize}"
         self._bytes.rows.view(width)[:, 0][rows] = block.view(width)
 
-    def restore(self, names: Iterable[bytes], columns: dict[str, NDArray[Any]]) -> None:
+    def restore(self, names: Iterable[bytes | None], columns: dict[str, NDArray[Any]]) -> None:
         """Become the arena whose `names`, `rows` and `marks` these are."""
-        self._row_of = {name: row for row, name in enumerate(names)}
-        self._names = ByteLog()
-        self._names.add(b"".join(self._row_of))
-        self.table.resize(len(self._row_of))
+        self._name_at = list(names)
+        self._row_of = {name: row for row, name in enumerate(self._name_at) if name is not None}
+        self._free = [row for row, name in enumerate(self._name_at) if name is None]  # ascending: a heap
+        self._is_mixed = True
+        self.table.resize(len(self))
         self.table.fill(columns)
         self._touched.rows[:] = True
 

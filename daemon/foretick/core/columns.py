@@ -9,6 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
+FREE = -1  # length of the id in a row that is free
 _FIRST_BYTES = 1024  # of a new log; doubles from there
 
 
@@ -43,6 +44,11 @@ class Table:
         """Resize every column."""
         for column in self._columns.values():
             column.resize(rows)
+
+    def clear(self, row: int) -> None:
+        """Zero one row of every column."""
+        for column in self._columns.values():
+            column.rows[row] = 0
 
     def views(self, rows: int) -> dict[str, NDArray[Any]]:
         """The first `rows` rows of every column, not copied."""

@@ -11,7 +11,7 @@ it, and decisions that concern the group fall only at cuts; so any batching give
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from foretick.core.ensemble import Ensemble
 from foretick.core.features import WIDTH, features
 from foretick.core.intervals import Intervals
 from foretick.core.learner import InlineTrainer, Job, Knowledge, Trainer, learning_rate
+from foretick.core.life import Life
 from foretick.core.lstm import ROWS_AT_ONCE, Shape, Stepper, init_weights
 from foretick.core.outputs import output_names
 from foretick.core.recipe import Recipe
@@ -30,7 +31,7 @@ from foretick.core.recorder import Recorder
 from foretick.core.records import Forecasts, Ticks, Verdict
 from foretick.core.scaling import TINY, outcome, update_scaling
 from foretick.core.schedule import Schedule
-from foretick.core.scores import GroupScores, Tally
+from foretick.core.scores import GroupScores, SeriesStates, Tally, update_means
 from foretick.core.seasons import update_seasons
 from foretick.core.snapshots import Room, Snapshot, shaping
 
@@ -80,6 +81,8 @@ class Engine:
         self.outputs = output_names(self.recipe.interval.levels)
         self._recorder = Recorder(self.shape, self.recipe.learn)
         self._schedule = Schedule()
+        self._life = Life(self.recipe.ttl_ms)
+        self._expired = 0  # series that were forgotten
         self._tally = Tally.empty(len(self.experts), len(self.recipe.interval.levels))
         self._prior = experts.priors(len(self.experts), self.recipe.mix)
         self._job: Job | None = None
@@ -94,7 +97,7 @@ class Engine:
     @property
     def series_count(self) -> int:
         """Series that have a row."""
-        return len(self._arena)
+        return self._arena.live
 
     def limit(self, series: int) -> None:
         """Turn new series away where this many have a row."""
@@ -106,18 +109,50 @@ class Engine:
 
     def scores(self) -> list[GroupScores]:
         """Live accuracy so far."""
-        active = self._schedule.lately if self.recipe.learn.enabled else len(self._arena)
-        return [self._tally.scores(self.group, active, self.experts, self.recipe.interval.levels)]
+        active = self._schedule.lately if self.recipe.learn.enabled else self._arena.live
+        scores = self._tally.scores(self.group, active, self.experts, self.recipe.interval.levels)
+        return [replace(scores, series_expired=self._expired)]
+
+    def series(self) -> SeriesStates:
+        """How each series fares, for another thread to look at while this one goes on."""
+        records = self._arena.records
+        return SeriesStates(
+            self.group,
+            self._arena.names,
+            self._arena.last_ms,
+            records["t"],
+            records["mean_error"],
+            records["mean_naive"],
+        )
 
     def opinions(self, series: Sequence[bytes]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
         """Of series that have a row: (n,) the running scales, and (n, K) the experts' standing forecasts in scales."""
-        block = self._arena.records[self._arena.admit(series)]
+        block = self._arena.records[self._arena.find(series)]
         return block["scale"], block["expert"]
 
     def advance(self, ticks: Ticks) -> Forecasts:
         """Take a batch of ticks, in entry-id order, and forecast each series' next value after each of them."""
         answer = Forecasts.empty(len(ticks), self.outputs)
-        rows = self._arena.admit(ticks.series)
+        for start, stop, horizon_ms in self._life.eras(ticks.ms):
+            if horizon_ms is not None:
+                self._forget(horizon_ms)
+            if stop - start == len(ticks):
+                self._advance(ticks, answer)
+            else:
+                self._advance(ticks.slice(start, stop), answer.slice(start, stop))
+        return answer
+
+    def _forget(self, horizon_ms: int) -> None:
+        """Forget the series that last ticked before the horizon: when they come back, they begin anew."""
+        rows = self._arena.forget(horizon_ms)
+        slot = self._arena.slots[rows]
+        self._recorder.release(slot[slot >= 0])
+        self._arena.slots[rows] = -1
+        self._expired += len(rows)
+
+    def _advance(self, ticks: Ticks, answer: Forecasts) -> None:
+        """Answer the ticks of a part of the batch in which no series is forgotten."""
+        rows = self._arena.admit(ticks.series, ticks.ms)
         answer.verdict[rows < 0] = Verdict.TOO_MANY_SERIES
         at = np.flatnonzero(rows >= 0)
         learn = self.recipe.learn
@@ -128,7 +163,6 @@ class Engine:
             at = at[stop:]
             if len(at):
                 self._cut()
-        return answer
 
     # One round: every row once.
 
@@ -191,6 +225,7 @@ class Engine:
             self._recorder.reveal(slot[recorded], clipped[recorded])
 
         block["t"] += 1
+        update_means(block, error, d)
         experts.update_mix(block, clipped, self.recipe.mix)
         self._ensemble.learn(row, block, clipped)
         block["gap"] = np.where(first, 0, ts - block["ts"])
@@ -285,7 +320,7 @@ class Engine:
         numbers = {
             "schedule": asdict(self._schedule),
             "tally": self._tally.numbers,
-            "engine": {"poisoned": self.poisoned},
+            "engine": {"poisoned": self.poisoned, "expired": self._expired},
         }
         arrays = (room or Room()).take(self._rows, whole, self._arena.touched)
         return Snapshot(arrays, numbers, self._knowledge, self._job)
@@ -296,13 +331,13 @@ class Engine:
         for name, value in snapshot.arrays.items():
             part, _, field = name.partition(".")
             own[part][field] = value
-        self._arena.restore(snapshot.names, own["arena"])
+        self._arena.restore(snapshot.names_by_row, own["arena"])
         for field, value in own["recorder"].items():
             getattr(self._recorder, field)[...] = value
         self._schedule = Schedule(**snapshot.numbers["schedule"])
         weight, covered = (own["tally"][name].copy() for name in ("weight", "covered"))
         self._tally = Tally(weight, covered, **snapshot.numbers["tally"])
-        self.poisoned = int(snapshot.numbers["engine"]["poisoned"])
+        self.poisoned, self._expired = (int(snapshot.numbers["engine"][name]) for name in ("poisoned", "expired"))
         self._adopt(snapshot.knowledge)
         self._job = snapshot.job
         if self._job is not None:

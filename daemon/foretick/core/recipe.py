@@ -117,6 +117,7 @@ class Recipe:
     readout: LinearRecipe | None = READOUT  # on the LSTM's state, per series: the best single expert; None without
     late_run: int = 16  # late ticks in a row after which a series restarts at the new time
     max_series: int = 1_000_000
+    ttl_ms: int | None = None  # a series without a tick for so long is forgotten; None for never
     seed: int = 0
     scaling: ScalingRecipe = field(default_factory=ScalingRecipe)
     season: SeasonRecipe = field(default_factory=SeasonRecipe)

@@ -89,6 +89,11 @@ class Recorder:
         """Forget the open chunks of slots whose series began anew."""
         self.inputs[slot] = self.outcomes[slot] = 0
 
+    def release(self, slot: NDArray[np.int32]) -> None:
+        """Let go of the series in these slots, which are forgotten; what was closed of them is still learned from."""
+        self.row[slot] = -1
+        self.abort(slot)
+
     def roll(self, arena: Arena, cut: int) -> None:
         """At a cut: close what is full, and give slots to the series that wait for one."""
         full = np.flatnonzero(self.inputs == self.chunk)

@@ -95,6 +95,11 @@ class Forecasts:
         """(n,) forecast of the series' next value, of its first target; a view."""
         return self.values[:, next(i for i, name in enumerate(self.names) if name.startswith(YHAT))]
 
+    def slice(self, start: int, stop: int) -> Forecasts:
+        """The answers to the ticks at positions start … stop − 1, as views to be filled."""
+        s = slice(start, stop)
+        return Forecasts(self.verdict[s], self.warm[s], self.names, self.values[s])
+
     def column(self, name: str) -> NDArray[np.float64]:
         """(n,) the column of this name, a view."""
         return self.values[:, self.names.index(name)]

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from foretick.core.arena import Block
+
+_MEAN_MEMORY = 1000.0  # ticks over which the errors of a series are averaged
 _WEIGHT_MEMORY = 1000.0  # forecasts over which expert weights are averaged
 
 
@@ -34,6 +37,7 @@ class GroupScores:
         interval_scored: forecasts with intervals whose actual has arrived.
         interval_covered: how many of them each interval held, by level.
         expert_weight: mean weight of each expert over the latest ~1,000 forecasts.
+        series_expired: series that were forgotten so far.
     """
 
     group: str
@@ -46,6 +50,36 @@ class GroupScores:
     interval_scored: int = 0
     interval_covered: dict[str, int] = field(default_factory=dict)
     expert_weight: dict[str, float] = field(default_factory=dict)
+    series_expired: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesStates:
+    """How each series of a group fares: views of what the engine carries, which may change while they are read.
+
+    Attributes:
+        group: its name.
+        names: (S,) series id of each row, none where the row is free; may grow.
+        last_ms: (S,) int64 entry time of its newest tick, milliseconds since the epoch.
+        t: (S,) int64 forecasts whose actual has arrived; −1 before the first tick.
+        mean_error: (S,) float32 mean |actual − forecast| over the latest ~1,000 ticks, in the series' own unit.
+        mean_naive: (S,) float32 the same of the naive forecast.
+    """
+
+    group: str
+    names: Sequence[bytes | None]
+    last_ms: NDArray[np.int64]
+    t: NDArray[np.int64]
+    mean_error: NDArray[np.float32]
+    mean_naive: NDArray[np.float32]
+
+
+def update_means(block: Block, error: NDArray[np.float64], d: NDArray[np.float64]) -> None:
+    """Take (n,) errors of the forecasts and of the naive ones into the means of each series, after the block's t."""
+    t = block["t"]
+    share = np.where(t > 0, np.maximum(1.0 / _MEAN_MEMORY, 1.0 / np.maximum(t, 1)), 0.0)  # a first tick settles nothing
+    for name, values in (("mean_error", error), ("mean_naive", d)):
+        block[name] += share * (np.abs(values) - block[name])
 
 
 @dataclass(slots=True)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from foretick.core.columns import FREE
 from foretick.core.learner import Job, Knowledge
 from foretick.core.recorder import Batch
 
@@ -35,7 +36,8 @@ _SPARE = 0.25  # share of memory taken ahead, so that growth between two snapsho
 
 # Settings that shape no array and leave the meaning of those that exist: they may change from one run to the next.
 HARMLESS = frozenset(
-    {"max_series", "seed", "cold_ticks", "late_run", "season.durations_ms", "season.week_below_ticks", "learn.enabled"}
+    {"max_series", "ttl_ms", "seed", "cold_ticks", "late_run", "season.durations_ms", "season.week_below_ticks"}
+    | {"learn.enabled"}
     | {"learn.every", "learn.early_every", "learn.early_until", "learn.steps", "learn.rate", "learn.rate_floor"}
     | {"learn.rate_until", "learn.clip_norm"}
 )
@@ -59,17 +61,24 @@ class Snapshot:
 
     @property
     def names(self) -> list[bytes]:
-        """Series ids by row.
+        """Series ids in the order of their rows, as `names_by_row` without the gaps."""
+        return [name for name in self.names_by_row if name is not None]
+
+    @property
+    def names_by_row(self) -> list[bytes | None]:
+        """Series id of each row; none where the row is free.
 
         Raises:
             ValueError: they do not add up, or one appears twice.
         """
         lengths, joined = self.arrays["arena.name_length"], self.arrays["names.bytes"].tobytes()
-        ends = np.cumsum(lengths, dtype=np.int64).tolist()
-        names = [joined[begin:end] for begin, end in pairwise([0, *ends])]
-        if (lengths < 0).any() or (ends or [0])[-1] != len(joined):
+        ends = np.cumsum(np.maximum(lengths, 0), dtype=np.int64).tolist()
+        pieces = [joined[begin:end] for begin, end in pairwise([0, *ends])]
+        if (lengths < FREE).any() or (ends or [0])[-1] != len(joined):
             raise ValueError("the series ids do not add up")
-        if len(set(names)) != len(names):
+        names = [None if length == FREE else piece for piece, length in zip(pieces, lengths.tolist(), strict=True)]
+        taken = [name for name in names if name is not None]
+        if len(set(taken)) != len(taken):
             raise ValueError("a series id appears twice")
         return names
 

@@ -20,7 +20,7 @@ EVERY = LearnRecipe(early_every=2, every=8, early_until=20)
 def cut_positions(ticks, recipe=EVERY, sizes=(10**6,)):
     """(position of the first tick after each cut, the schedule), taking (series, ms) ticks in batches."""
     arena, schedule = Arena(Recipe(), 4), Schedule()
-    rows = arena.admit([b"%d" % s for s, _ in ticks])
+    rows = arena.admit([b"%d" % s for s, _ in ticks], np.array([at for _, at in ticks], np.int64))
     ms = np.array([at for _, at in ticks], np.int64)
     start, turn, cuts = 0, 0, []
     while start < len(rows):
