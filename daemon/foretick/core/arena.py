@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from foretick.core.columns import FREE, ByteLog, Table
+from foretick.core.ensemble_compact import linear_width
 from foretick.core.features import LINEAR_WIDTH, WIDTH
+from foretick.core.features_compact import season_count
+from foretick.core.recipe import IntervalRecipe
 from foretick.core.window import Window
 
 if TYPE_CHECKING:
@@ -44,25 +47,41 @@ def record_dtype(recipe: Recipe, experts: int) -> np.dtype[np.void]:
         ("fast", np.float64),  # the same with a short memory
         ("move", np.float64),  # the same without a bound on outliers: the unit of the live scores
         ("deviation", np.float64, (averages,)),  # y − moving average, one per rate
-        ("residual_size", np.float64),  # v, running mean |y − ŷ|
-        ("residuals_seen", np.int64),
-        ("bounds", np.float64, (2 * levels,)),  # of the standing forecast: lower sides, then upper
-        ("anomaly", np.float64),  # of the newest tick; NaN before calibration
-        ("season", np.int32, (2,)),  # seasonal lags in ticks; 0 where there is none
         ("late_run", np.int32),  # late ticks in a row
         ("mean_error", np.float32),  # |y − ŷ| over ~1,000 ticks, for people to look at
         ("mean_naive", np.float32),  # the same of the naive forecast
+        ("anomaly", np.float64),  # of the newest tick; NaN before calibration
         ("correction", np.float32, (2 * levels,)),  # q of each bound, in residual sizes
         ("phat", np.float32),  # the standing forecast's change, in scales
         ("mix_loss", np.float32),  # ℓ, running |z − p|
         ("expert", np.float32, (experts,)),  # E, the standing expert forecasts, in scales
         ("regret", np.float32, (experts,)),  # R
         ("regret_square", np.float32, (experts,)),  # V
-        ("linear_x", np.float32, (LINEAR_WIDTH,)),  # features the standing linear forecasts were made from
-        ("inputs", np.float32, (WIDTH,)),  # the LSTM's latest inputs
         ("h", np.float32, (H,)),  # hidden state, the top layer's last
         ("c", np.float32, (H,)),  # cell state
     ]
+    if recipe.compact:
+        seasons = season_count(recipe.compact)
+        fields += [
+            ("swing", np.float64, (seasons,)),  # D, the change since one season ago, in scales
+            ("season", np.int32, (seasons,)),  # seasonal lags in ticks; 0 where there is none
+            ("linear_x", np.float32, (linear_width(recipe),)),  # what the standing linear forecast was made from
+        ]
+    else:
+        fields += [
+            ("season", np.int32, (2,)),
+            ("linear_x", np.float32, (LINEAR_WIDTH,)),
+            ("inputs", np.float32, (WIDTH,)),  # the LSTM's latest inputs
+        ]
+    if isinstance(recipe.interval, IntervalRecipe):
+        fields += [
+            ("residual_size", np.float64),  # v, running mean |y − ŷ|
+            ("residuals_seen", np.int64),
+            ("bounds", np.float64, (2 * levels,)),  # of the standing forecast: lower sides, then upper
+        ]
+    else:
+        fields += [("residual_fast", np.float32)]  # running mean |y − ŷ| of short memory, in scales
+    fields.sort(key=lambda field: -np.dtype(field[1]).itemsize)  # leaves no holes
     return np.dtype(fields, align=True)
 
 
@@ -75,8 +94,9 @@ class Arena:
     def __init__(self, recipe: Recipe, experts: int) -> None:
         self.dtype = record_dtype(recipe, experts)
         self.table = Table()
-        self.window = Window(self.table.column("window", (recipe.window,), np.float64))
-        self.gaps = Window(self.table.column("gaps", (recipe.season.gaps,), np.int64))
+        compact = recipe.compact is not None  # differences in scales instead of values, spacings to seven digits
+        self.window = Window(self.table.column("window", (recipe.window,), np.float16 if compact else np.float64))
+        self.gaps = Window(self.table.column("gaps", (recipe.season.gaps,), np.float32 if compact else np.int64))
         self._bytes = self.table.column("records", (self.dtype.itemsize,), np.uint8)
         self._hashes = self.table.column("hashes", (), np.uint64)
         self._slots = self.table.column("slots", (), np.int32)
@@ -226,7 +246,9 @@ class Arena:
         """(n,) records of series that have seen no tick."""
         block = np.zeros(n, self.dtype)
         block["t"] = -1
-        block["anomaly"] = block["bounds"] = np.nan
+        block["anomaly"] = np.nan
+        if "bounds" in (self.dtype.names or ()):
+            block["bounds"] = np.nan
         return block
 
     def gather(self, rows: NDArray[np.int64]) -> Block:

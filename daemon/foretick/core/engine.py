@@ -19,20 +19,16 @@ import numpy as np
 
 from foretick.core import experts
 from foretick.core.arena import Arena
-from foretick.core.ensemble import Ensemble
-from foretick.core.features import WIDTH, features
-from foretick.core.intervals import Intervals
 from foretick.core.learner import InlineTrainer, Job, Knowledge, Trainer, learning_rate
 from foretick.core.life import Life
 from foretick.core.lstm import ROWS_AT_ONCE, Shape, Stepper, init_weights
 from foretick.core.outputs import output_names
+from foretick.core.parts import intervals_of, recorder_of, senses_of, shape_of
 from foretick.core.recipe import Recipe
-from foretick.core.recorder import Recorder
 from foretick.core.records import Forecasts, Ticks, Verdict
 from foretick.core.scaling import TINY, outcome, update_scaling
 from foretick.core.schedule import Schedule
 from foretick.core.scores import GroupScores, SeriesStates, Tally, update_means
-from foretick.core.seasons import update_seasons
 from foretick.core.snapshots import Room, Snapshot, shaping
 
 if TYPE_CHECKING:
@@ -75,11 +71,12 @@ class Engine:
         self._trainer = trainer or InlineTrainer(self.shape, self.recipe.learn)
         self.experts = experts.names(self.recipe)
         self.watch: Callable[[list[bytes], NDArray[np.float32]], None] | None = None
+        self._place = {name: place for place, name in enumerate(self.experts)}
         self._arena = Arena(self.recipe, len(self.experts))
-        self._ensemble = Ensemble(self._arena, self.recipe)
-        self._intervals = Intervals(self._arena.table, self.recipe.interval)
+        self._features, self._ensemble = senses_of(self._arena, self.recipe)
+        self._intervals = intervals_of(self._arena, self.recipe)
         self.outputs = output_names(self.recipe.interval.levels)
-        self._recorder = Recorder(self.shape, self.recipe.learn)
+        self._recorder = recorder_of(self.shape, self.recipe.learn)
         self._schedule = Schedule()
         self._life = Life(self.recipe.ttl_ms)
         self._expired = 0  # series that were forgotten
@@ -92,7 +89,7 @@ class Engine:
     @staticmethod
     def shape_of(recipe: Recipe) -> Shape:
         """Sizes of the network, which a trainer has to share."""
-        return Shape(inputs=WIDTH, hidden=recipe.hidden, layers=recipe.layers)
+        return shape_of(recipe)
 
     @property
     def series_count(self) -> int:
@@ -190,8 +187,9 @@ class Engine:
         L = len(self.recipe.interval.levels)
         if not L:
             return block["yhat"][:, None]
-        sides = block["bounds"].reshape(-1, 2, L).transpose(0, 2, 1).reshape(-1, 2 * L)
-        return np.concatenate([block["yhat"][:, None], sides, block["anomaly"][:, None]], axis=1)
+        return np.concatenate(
+            [block["yhat"][:, None], self._intervals.told(block), block["anomaly"][:, None]], axis=1, dtype=np.float64
+        )
 
     def _judge(self, block: Block, ts: NDArray[np.int64], stamped: NDArray[np.bool_]) -> NDArray[np.uint8]:
         """(n,) verdicts; a series whose clock was set back begins anew after `late_run` late ticks."""
@@ -219,6 +217,7 @@ class Engine:
         if first.any():
             self._recorder.abort(slot[(slot >= 0) & first])
             self._ensemble.forget(row[first])
+            self._features.forget(row[first])
         self._tally.cover(*self._intervals.settle(row, block, y))
         recorded = slot >= 0
         if recorded.any():
@@ -228,19 +227,20 @@ class Engine:
         update_means(block, error, d)
         experts.update_mix(block, clipped, self.recipe.mix)
         self._ensemble.learn(row, block, clipped)
+        self._features.observe(row, block, clipped)
         block["gap"] = np.where(first, 0, ts - block["ts"])
         block["ts"] = ts
         block["y"] = y
         update_scaling(block, d, self.recipe.scaling)
         moved = ~first & (block["move"] > 0)
         self._tally.add(int((~first).sum()), error[moved] / block["move"][moved], d[moved] / block["move"][moved])
-        self._arena.window.push(row, block["t"], y)
-        update_seasons(self._arena, row, block, self.recipe.season)
+        self._features.take(row, block, d)
 
     def _forecast(self, row: NDArray[np.int64], block: Block) -> NDArray[np.float32]:
         """Step the LSTM from the carried state, blend the experts, and let the forecast stand; (n, K) their weights."""
-        x, linear, seasonal = features(self._arena, row, block, self.recipe)
-        self._ensemble.forecast_linear(row, block, x, linear)
+        sight = self._features.see(row, block)
+        self._ensemble.forecast_linear(row, block, sight)
+        x = sight.x
         slot = self._arena.slots[row]
         recorded = slot >= 0
         if recorded.any():
@@ -250,16 +250,17 @@ class Engine:
         if bad.any():
             self.poisoned += int(bad.sum())
             zhat[bad], h[bad], c[bad] = 0, 0, 0
-        block["h"], block["c"], block["inputs"] = h, c, x
-        self._ensemble.forecast_readout(row, block)
+        block["h"], block["c"] = h, c
+        self._ensemble.forecast_readout(row, block, x)
 
         clip = self.recipe.mix.clip
         known = block["scale"] > TINY
         expert = block["expert"]
-        expert[:, experts.SEASONAL_NAIVE] = seasonal
-        ewma = -block["deviation"][:, experts.EWMA_AVERAGE] / np.where(known, block["scale"], 1.0)
-        expert[:, experts.EWMA] = ewma.clip(-clip, clip)
-        expert[:, experts.LSTM] = zhat.clip(-clip, clip)
+        expert[:, experts.SEASONAL_NAIVE] = sight.seasonal
+        if experts.EWMA in self._place:
+            ewma = -block["deviation"][:, experts.EWMA_AVERAGE] / np.where(known, block["scale"], 1.0)
+            expert[:, self._place[experts.EWMA]] = ewma.clip(-clip, clip)
+        expert[:, self._place[experts.LSTM]] = zhat.clip(-clip, clip)
         weight = experts.weights(block, self._prior, self.recipe.mix)
         warm = known & (block["t"] >= self.recipe.cold_ticks)
         phat = np.where(warm, (weight * expert).sum(axis=1), 0).clip(-clip, clip).astype(np.float32)
@@ -332,8 +333,7 @@ class Engine:
             part, _, field = name.partition(".")
             own[part][field] = value
         self._arena.restore(snapshot.names_by_row, own["arena"])
-        for field, value in own["recorder"].items():
-            getattr(self._recorder, field)[...] = value
+        self._recorder.restore(own["recorder"])
         self._schedule = Schedule(**snapshot.numbers["schedule"])
         weight, covered = (own["tally"][name].copy() for name in ("weight", "covered"))
         self._tally = Tally(weight, covered, **snapshot.numbers["tally"])

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from foretick.core.experts import LSTM
 from foretick.core.features import LINEAR_FORECASTS, LINEAR_WIDTH, PLAIN_WIDTH, WIDTH
 from foretick.core.linear import LinearBank
 
@@ -15,7 +14,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from foretick.core.arena import Arena, Block
+    from foretick.core.features import Sight
     from foretick.core.recipe import Recipe
+
+_FIRST = 4  # place of the first linear expert: naive, seasonal naive, EWMA and LSTM come before
 
 
 class Ensemble:
@@ -51,21 +53,21 @@ class Ensemble:
         if self._readout:
             self._readout.learn(row, self._readout_features(block), z, t)
 
-    def forecast_linear(
-        self, row: NDArray[np.int64], block: Block, x: NDArray[np.float32], linear: NDArray[np.float32]
-    ) -> None:
-        """Let the linear experts forecast from their (n, 27) features, and say in the LSTM's inputs x what."""
+    def forecast_linear(self, row: NDArray[np.int64], block: Block, sight: Sight) -> None:
+        """Let the linear experts forecast from their (n, 27) features, and say in the LSTM's inputs what."""
+        x, linear, _ = sight
         block["linear_x"] = linear
         if self._linear:
             said = self._bounded(self._linear.forecast(row, self._seen(linear)), block)
             m = said.shape[1]
-            block["expert"][:, LSTM + 1 : LSTM + 1 + m] = said
+            block["expert"][:, _FIRST : _FIRST + m] = said
             heard = LINEAR_FORECASTS.start + min(m, LINEAR_FORECASTS.stop - LINEAR_FORECASTS.start)
             first = said[:, : heard - LINEAR_FORECASTS.start]
             x[:, LINEAR_FORECASTS.start : heard] = torch.asinh(torch.from_numpy(np.ascontiguousarray(first))).numpy()
 
-    def forecast_readout(self, row: NDArray[np.int64], block: Block) -> None:
-        """Let the readout forecast from the block's new h and inputs."""
+    def forecast_readout(self, row: NDArray[np.int64], block: Block, x: NDArray[np.float32]) -> None:
+        """Let the readout forecast from the block's new h and the inputs x that led to it."""
+        block["inputs"] = x
         if self._readout:
             seen = self._readout_features(block)
             block["expert"][:, -1:] = self._bounded(self._readout.forecast(row, seen), block)

@@ -24,15 +24,17 @@ if TYPE_CHECKING:
     from foretick.core.arena import Block
     from foretick.core.recipe import MixRecipe, Recipe
 
-NAIVE, SEASONAL_NAIVE, EWMA, LSTM = range(4)
-_ALWAYS = ("naive", "seasonal_naive", "ewma", "lstm")
+NAIVE, SEASONAL_NAIVE = range(2)
+EWMA, LSTM = "ewma", "lstm"  # their places depend on the recipe
 EWMA_AVERAGE = 2  # index of its rate in ScalingRecipe.average_rates
 
 
 def names(recipe: Recipe) -> tuple[str, ...]:
     """The K experts of a recipe, in the order of every array over experts."""
+    if recipe.compact:
+        return ("naive", "seasonal_naive", LSTM, recipe.compact.linear.name, "kalman")
     linear = tuple(one.name for one in recipe.linear)
-    return _ALWAYS + linear + ((recipe.readout.name,) if recipe.readout else ())
+    return ("naive", "seasonal_naive", EWMA, LSTM, *linear, *((recipe.readout.name,) if recipe.readout else ()))
 
 
 def priors(experts: int, recipe: MixRecipe) -> NDArray[np.float32]:

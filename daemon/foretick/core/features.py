@@ -16,13 +16,14 @@ columns 10–17, none of them compressed.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 
 from foretick.core.recipe import MS_PER_DAY
 from foretick.core.scaling import inverse_scale
+from foretick.core.seasons import update_seasons
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -38,11 +39,52 @@ PLAIN_WIDTH = DIFFERENCES + 3  # linear features without seasons
 LINEAR_WIDTH = PLAIN_WIDTH + 8
 _ASINH = slice(0, 18)  # columns that are compressed: differences have heavy tails
 _AVERAGE_WEIGHTS = np.array([0.3, 0.1])  # a deviation from a slower average is larger; brings both near one
-_SEASON_WEIGHT = 0.3  # likewise for the change since one season ago
-_YOUTH_TICKS = 50.0
-_RATIO_FLOOR = 0.05  # of fast over slow scale: a pause is no −∞
+SEASON_WEIGHT = 0.3  # likewise for the change since one season ago
+YOUTH_TICKS = 50.0
+RATIO_FLOOR = 0.05  # of fast over slow scale: a pause is no −∞
 _DAY_AND_WEEK_MS = np.array([MS_PER_DAY, 7 * MS_PER_DAY])
 _OFFSETS = np.arange(DIFFERENCES + 1)[None, :]
+
+
+class Sight(NamedTuple):
+    """What there is to see of n series after a tick.
+
+    Attributes:
+        x: (n, F) float32 inputs of the LSTM, without the forecasts of the linear experts.
+        linear: (n, …) float32, what the linear experts see besides.
+        seasonal: (n,) float64 y_{t+1−P} − y_t in scales, 0 where there is no season yet.
+    """
+
+    x: NDArray[np.float32]
+    linear: NDArray[np.float32]
+    seasonal: NDArray[np.float64]
+
+
+class Features:
+    """The inputs of a group's series.
+
+    Args:
+        arena: holder of the windows.
+        recipe: constants.
+    """
+
+    def __init__(self, arena: Arena, recipe: Recipe) -> None:
+        self._arena, self._recipe = arena, recipe
+
+    def forget(self, row: NDArray[np.int64]) -> None:
+        """Begin anew for series that begin anew: what is older than a series is never read."""
+
+    def observe(self, row: NDArray[np.int64], block: Block, z: NDArray[np.float32]) -> None:
+        """Take in the outcome z of tick t while the block still holds the time of tick t − 1: nothing here."""
+
+    def take(self, row: NDArray[np.int64], block: Block, d: NDArray[np.float64]) -> None:  # noqa: ARG002  as compact
+        """Put tick t, whose difference d is in the block's scales by now, into the windows."""
+        self._arena.window.push(row, block["t"], block["y"])
+        update_seasons(self._arena, row, block, self._recipe.season)
+
+    def see(self, row: NDArray[np.int64], block: Block) -> Sight:
+        """What there is to see after tick t."""
+        return Sight(*features(self._arena, row, block, self._recipe))
 
 
 def season_offsets(season: NDArray[np.int32]) -> NDArray[np.int64]:
@@ -87,7 +129,7 @@ def features(
         past = arena.window.at(rows, t, season_offsets(season)).reshape(n, 2, 4)
         known = (season > 0) & (t[:, None] > season)
         moves = past[:, :, :3] - past[:, :, 1:]
-        change = _SEASON_WEIGHT * (block["y"][:, None] - past[:, :, 2])
+        change = SEASON_WEIGHT * (block["y"][:, None] - past[:, :, 2])
         columns = np.concatenate([moves, change[:, :, None]], axis=2) * per_scale[:, :, None]
         columns = np.where(known[:, :, None], columns.clip(-clip, clip), 0.0)
         linear[:, PLAIN_WIDTH:] = x[:, 10:18] = columns.reshape(n, 8)
@@ -97,14 +139,14 @@ def features(
     compressed = np.ascontiguousarray(x[:, _ASINH])
     torch.asinh_(torch.from_numpy(compressed))
     x[:, _ASINH] = compressed
-    x[:, 18:22] = _clock(block["ts"] + block["gap"])
+    x[:, 18:22] = clock(block["ts"] + block["gap"])
     ratio = block["fast"] * per_scale[:, 0]
-    x[:, 22] = torch.log_(torch.from_numpy(ratio + _RATIO_FLOOR)).numpy()
-    x[:, 23] = 1.0 / (1.0 + t / _YOUTH_TICKS)
+    x[:, 22] = torch.log_(torch.from_numpy(ratio + RATIO_FLOOR)).numpy()
+    x[:, 23] = 1.0 / (1.0 + t / YOUTH_TICKS)
     return x, linear, seasonal
 
 
-def _clock(ts: NDArray[np.int64]) -> NDArray[np.float32]:
+def clock(ts: NDArray[np.int64]) -> NDArray[np.float32]:
     """(n, 4) sin day, sin week, cos day, cos week of times in ms."""
     phase = (ts[:, None] % _DAY_AND_WEEK_MS) * (2 * np.pi / _DAY_AND_WEEK_MS)
     angle = torch.from_numpy(phase)

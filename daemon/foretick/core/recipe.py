@@ -55,6 +55,7 @@ class LinearRecipe:
         hub: bound of an error's pull, in running mean errors.
         start: what a feature's variance in P begins with.
         seasonal: whether it sees the season columns.
+        diagonal_max: bound of the mean of P's diagonal, which forgetting inflates where nothing excites it.
     """
 
     name: str
@@ -62,6 +63,7 @@ class LinearRecipe:
     hub: float
     start: float
     seasonal: bool = True
+    diagonal_max: float = 100.0  # far above any start, far below what float32 cannot carry
 
 
 LINEAR = (
@@ -85,6 +87,55 @@ class IntervalRecipe:
 
 
 @dataclass(frozen=True, slots=True)
+class TrackingRecipe:
+    """Intervals by quantile tracking: 20 bytes a series in place of 1,100."""
+
+    levels: tuple[float, ...] = (0.8, 0.95)  # ascending; none for no intervals
+    gain: float = 0.1  # γ, mean residuals; larger ones jitter, smaller ones take long to make up for a shift
+    rate: float = 0.1  # ~10 ticks: the fast one of the two means; the slow one is the mix's own
+    warm_residuals: int = 30  # before them there is no interval
+
+
+@dataclass(frozen=True, slots=True)
+class PoolRecipe:
+    """Chunks to learn from where series are many."""
+
+    chunks: int = 4096  # kept: 6 MB in the lean profile, whatever the number of series
+    begins: int = 16  # series that begin to be recorded at a cut
+    slots: int = 128  # recorded at a time at most: twice what `begins` asks for when cuts are 8 ticks apart
+    newest: int = 64  # chunks from which half of a batch is drawn
+    batch: int = 64  # chunks a step; those drawn twice count once
+
+
+@dataclass(frozen=True, slots=True)
+class KalmanRecipe:
+    """Diagonal Kalman autoregression."""
+
+    moves: int = 16  # latest first differences
+    start: float = 0.1  # variance of a coefficient at first
+    drift: float = 1e-4  # added per tick: coefficients wander
+    hub: float = 0.5  # bound of an error's pull, in running mean errors
+    clip: float = 10.0  # scales
+
+
+@dataclass(frozen=True, slots=True)
+class CompactRecipe:
+    """What stands in place of windows of values, several wide linear experts and a readout where bytes are few."""
+
+    week: bool = False  # whether it looks a week back besides a day
+    week_bins: int = 0  # of a profile of the week; none at 0
+    day_bins: int = 24  # of the profile of the day
+    day_rate: float = 0.1  # ~10 visits of a bin
+    week_rate: float = 0.25  # ~4 weeks
+    profile_clip: float = 8.0  # scales; one outlier must not stand in a profile for weeks
+    linear: LinearRecipe = LinearRecipe("linear", forgetting=0.998, hub=0.5, start=0.1, diagonal_max=1.0)
+    linear_moves: int = 3  # of the differences it sees
+    packed: bool = True  # half of the symmetric P: fewer bytes, a little more work
+    kalman: KalmanRecipe = KalmanRecipe()
+    heard: bool = False  # whether the LSTM hears the forecasts of the two
+
+
+@dataclass(frozen=True, slots=True)
 class LearnRecipe:
     """Truncated BPTT on recorded chunks. `t` counts ticks per active series."""
 
@@ -96,6 +147,7 @@ class LearnRecipe:
     chunk: int = 32  # ticks through which the gradient flows
     depth: int = 16  # past chunks kept per recorder slot: 512 ticks are as good as full history
     slots: int = 128  # series recorded at a time: bounds memory and the cost of a job, whatever the number of series
+    pool: PoolRecipe | None = None  # in place of slots and depth
     rate: float = 3e-3
     rate_floor: float = 0.2  # share of `rate`; a live stream never stops changing
     rate_until: int = 400  # t from which the rate falls as 1/√t
@@ -115,6 +167,7 @@ class Recipe:
     linear: tuple[LinearRecipe, ...] = LINEAR  # diverse memories and robustness; each helps some kind of series
     linear_cold_ticks: int = 20  # a linear expert is silent so long
     readout: LinearRecipe | None = READOUT  # on the LSTM's state, per series: the best single expert; None without
+    compact: CompactRecipe | None = None  # in place of `linear` and `readout`, on a window of differences
     late_run: int = 16  # late ticks in a row after which a series restarts at the new time
     max_series: int = 1_000_000
     ttl_ms: int | None = None  # a series without a tick for so long is forgotten; None for never
@@ -122,7 +175,7 @@ class Recipe:
     scaling: ScalingRecipe = field(default_factory=ScalingRecipe)
     season: SeasonRecipe = field(default_factory=SeasonRecipe)
     mix: MixRecipe = field(default_factory=MixRecipe)
-    interval: IntervalRecipe = field(default_factory=IntervalRecipe)
+    interval: IntervalRecipe | TrackingRecipe = field(default_factory=IntervalRecipe)
     learn: LearnRecipe = field(default_factory=LearnRecipe)
 
     def __post_init__(self) -> None:

@@ -17,14 +17,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     from foretick.core.arena import Arena
     from foretick.core.lstm import Shape
     from foretick.core.recipe import LearnRecipe
 
-_IDLE_CUTS = 8  # cuts without a tick after which a series is not learned from, and its slot free for another
-_MIN_TICKS = 2  # an open chunk is learned from once it holds this many outcomes
+IDLE_CUTS = 8  # cuts without a tick after which a series is not learned from, and its slot free for another
+MIN_TICKS = 2  # an open chunk is learned from once it holds this many outcomes
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,7 @@ class Recorder:
         self.cursor[full] = (self.cursor[full] + 1) % self.length.shape[1]
         self.length[full, self.cursor[full]] = 0
         self.abort(full.astype(np.int32))
-        self.awake = (self.row >= 0) & (arena.last_cut[self.row] >= cut - _IDLE_CUTS)
+        self.awake = (self.row >= 0) & (arena.last_cut[self.row] >= cut - IDLE_CUTS)
 
         S = len(arena)
         waiting = np.flatnonzero((arena.slots[:S] < 0) & (arena.last_cut[:S] == cut))
@@ -136,8 +138,8 @@ class Recorder:
         """(B, 2) slot and ring position of each slot's newest chunk: the open one once it has a few outcomes."""
         slots = np.arange(len(self.row))
         last_closed = (self.cursor - 1) % self.length.shape[1]
-        position = np.where(self.outcomes >= _MIN_TICKS, self.cursor, last_closed)
-        known = self.awake & ((self.outcomes >= _MIN_TICKS) | (self.length[slots, last_closed] > 0))
+        position = np.where(self.outcomes >= MIN_TICKS, self.cursor, last_closed)
+        known = self.awake & ((self.outcomes >= MIN_TICKS) | (self.length[slots, last_closed] > 0))
         at: NDArray[np.int64] = np.stack([slots, position], axis=1)[known]
         return at
 
@@ -148,7 +150,7 @@ class Recorder:
         back = 1 + mix64(self.hash ^ mix64(np.uint64(step), cut), cut) % np.maximum(closed, 1).astype(np.uint64)
         position = (self.cursor - back.astype(np.int64)) % self.length.shape[1]
         position = np.where(closed > 0, position, self.cursor)
-        known = self.awake & ((closed > 0) | (self.outcomes >= _MIN_TICKS))
+        known = self.awake & ((closed > 0) | (self.outcomes >= MIN_TICKS))
         at: NDArray[np.int64] = np.stack([slots, position], axis=1)[known]
         return at
 
@@ -163,7 +165,12 @@ class Recorder:
     @property
     def state(self) -> dict[str, NDArray[Any]]:
         """The recorder's own arrays by name, for snapshots."""
-        return {name: value for name, value in vars(self).items() if isinstance(value, np.ndarray)}
+        return {name: value for name, value in vars(self).items() if not name.startswith("_") and name != "chunk"}
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Become the recorder whose `state` this is."""
+        for name, value in state.items():
+            getattr(self, name)[...] = value
 
 
 def mix64(value: NDArray[np.uint64] | np.uint64, salt: int) -> NDArray[np.uint64]:

@@ -19,6 +19,7 @@ from unit.core.plain import PlainMix, PlainSeries, clip
 HOUR = 3_600_000
 MONDAY = 1_700_000_000_000
 STILL = Recipe(hidden=8, learn=LearnRecipe(enabled=False))
+EWMA, LSTM = (experts.names(STILL).index(name) for name in (experts.EWMA, experts.LSTM))
 
 
 def values(kind, n=220):
@@ -63,12 +64,12 @@ def test_scales_averages_inputs_and_simple_experts_follow_their_formulas(kind):
         assert x.shape == (WIDTH,)
         assert x.dtype == np.float32
         np.testing.assert_allclose(x[:24], plain.inputs(), rtol=2e-6, atol=2e-6)
-        said = np.arcsinh(block["expert"][experts.LSTM + 1 : experts.LSTM + 4])
+        said = np.arcsinh(block["expert"][LSTM + 1 : LSTM + 4])
         np.testing.assert_allclose(block["inputs"], [*x[:24], *said], rtol=1e-6)
         assert seasonal == pytest.approx(plain.seasonal_naive(), rel=1e-12)
         assert block["expert"][experts.NAIVE] == 0
         assert block["expert"][experts.SEASONAL_NAIVE] == pytest.approx(plain.seasonal_naive(), rel=1e-6)
-        assert block["expert"][experts.EWMA] == pytest.approx(plain.ewma(), rel=1e-6, abs=1e-6)
+        assert block["expert"][EWMA] == pytest.approx(plain.ewma(), rel=1e-6, abs=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["walk", "steps", "season"])

@@ -1,0 +1,45 @@
+"""Which parts an engine is made of, as its recipe asks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from foretick.core.ensemble import Ensemble
+from foretick.core.ensemble_compact import CompactEnsemble
+from foretick.core.features import WIDTH, Features
+from foretick.core.features_compact import CompactFeatures, Layout
+from foretick.core.intervals import Intervals
+from foretick.core.lstm import Shape
+from foretick.core.pool import Pool
+from foretick.core.recipe import IntervalRecipe, LearnRecipe, Recipe
+from foretick.core.recorder import Recorder
+from foretick.core.tracking import Tracking
+
+if TYPE_CHECKING:
+    from foretick.core.arena import Arena
+
+
+def shape_of(recipe: Recipe) -> Shape:
+    """Sizes of the network."""
+    inputs = Layout(recipe.compact).width if recipe.compact else WIDTH
+    return Shape(inputs=inputs, hidden=recipe.hidden, layers=recipe.layers)
+
+
+def senses_of(arena: Arena, recipe: Recipe) -> tuple[Features | CompactFeatures, Ensemble | CompactEnsemble]:
+    """What the model sees, and who learns from it per series."""
+    if not recipe.compact:
+        return Features(arena, recipe), Ensemble(arena, recipe)
+    compact = CompactFeatures(arena, recipe)
+    return compact, CompactEnsemble(arena, recipe, compact)
+
+
+def intervals_of(arena: Arena, recipe: Recipe) -> Intervals | Tracking:
+    """How far an actual may be from its forecast."""
+    if isinstance(recipe.interval, IntervalRecipe):
+        return Intervals(arena.table, recipe.interval)
+    return Tracking(recipe.interval, recipe.mix.clip)
+
+
+def recorder_of(shape: Shape, recipe: LearnRecipe) -> Recorder:
+    """What the group learns from."""
+    return Pool(shape, recipe, recipe.pool) if recipe.pool else Recorder(shape, recipe)
