@@ -30,6 +30,7 @@ PATTERN_CHARACTERS_MAX = 200  # as long as a series id
 OVERRIDES = {  # what a group calls a setting: the setting
     "hidden": "model.hidden",
     "layers": "model.layers",
+    "profile": "profile",
     "seed": "model.seed",
     "init": "model.init",
     "season": "season",

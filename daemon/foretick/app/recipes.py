@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from foretick.app.groups import DEFAULT_GROUP, group_finder, groups_of, settings_of
 from foretick.core.engine import Engine
 from foretick.core.groups import GroupedEngine
-from foretick.core.recipe import LearnRecipe, Recipe, SeasonRecipe
+from foretick.core.profiles import PROFILES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from foretick.app.settings import Settings
     from foretick.core.learner import Knowledge, Trainer
     from foretick.core.lstm import Shape
+    from foretick.core.recipe import LearnRecipe, Recipe
 
 
 def engine_of(
@@ -41,13 +43,15 @@ def engine_of(
 
 def recipe_of(settings: Settings) -> Recipe:
     """The recipe of a group with these settings; what the settings do not name keeps its measured value."""
-    return Recipe(
-        hidden=settings.model.hidden,
+    profile = PROFILES[settings.profile]()
+    return replace(
+        profile,
+        hidden=settings.model.hidden or profile.hidden,
         layers=settings.model.layers,
         seed=settings.model.seed,
         max_series=settings.max_series,
-        season=SeasonRecipe(durations_ms=_durations_ms(settings)),
-        learn=LearnRecipe(enabled=settings.learn.enabled, every=settings.learn.every),
+        season=replace(profile.season, durations_ms=_durations_ms(settings)),
+        learn=replace(profile.learn, enabled=settings.learn.enabled, every=settings.learn.every),
     )
 
 

@@ -99,7 +99,10 @@ class ModelSettings(Group):
     """The network. A change is a new model: it learns from the start of the stream again."""
 
     # A multiple of 8: element-wise functions then never meet a ragged tail, which torch rounds otherwise.
-    hidden: Annotated[Count, Field(ge=8, le=1024, multiple_of=8), Hint("a multiple of 8 up to 1024, such as 64")] = 64
+    # None: as the profile has it.
+    hidden: Annotated[
+        Count | None, Field(ge=8, le=1024, multiple_of=8), Hint("a multiple of 8 up to 1024, such as 64")
+    ] = None
     layers: Annotated[Count, Field(ge=1, le=3), Hint("a number of layers from 1 to 3")] = 1
     seed: Annotated[Count, Field(ge=0, lt=2**63), Hint("a whole number from 0 to 2^63 - 1")] = 0
     # What the network begins with where there is no checkpoint; none: seeded noise, which forecasts as naive does.
@@ -192,6 +195,9 @@ class Settings(BaseSettings):
     ] = "foretick"
     batch: Annotated[Count, Field(ge=1, le=100_000), Hint("ticks per read from 1 to 100000, such as 500")] = 500
     fields: FieldSettings = FieldSettings()
+    profile: Annotated[
+        Literal["accurate", "balanced", "lean"], BeforeValidator(_lower), Hint("accurate, balanced or lean")
+    ] = "accurate"
     season: Annotated[Season, BeforeValidator(parse_season), Hint("auto, none, or lengths such as 24h, 7d")] = "auto"
     learn: LearnSettings = LearnSettings()
     model: ModelSettings = ModelSettings()
