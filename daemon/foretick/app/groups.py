@@ -34,6 +34,7 @@ OVERRIDES = {  # what a group calls a setting: the setting
     "seed": "model.seed",
     "init": "model.init",
     "season": "season",
+    "ttl": "series.ttl",
     "learn.enabled": "learn.enabled",
     "learn.every": "learn.every",
 }

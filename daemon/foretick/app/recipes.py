@@ -50,6 +50,7 @@ def recipe_of(settings: Settings) -> Recipe:
         layers=settings.model.layers,
         seed=settings.model.seed,
         max_series=settings.max_series,
+        ttl_ms=None if settings.series.ttl is None else round(settings.series.ttl * 1000),
         season=replace(profile.season, durations_ms=_durations_ms(settings)),
         learn=replace(profile.learn, enabled=settings.learn.enabled, every=settings.learn.every),
     )

@@ -18,6 +18,8 @@ from foretick.app.values import (
     Season,
     check_redis_url,
     parse_duration,
+    parse_lifetime,
+    parse_names,
     parse_season,
     parse_size,
     parse_store,
@@ -146,6 +148,29 @@ class CheckpointSettings(Group):
     redis_max: Annotated[int, BeforeValidator(parse_size), Field(ge=1), Hint("a size such as 64MB")] = 64_000_000
 
 
+class SeriesSettings(Group):
+    """How long series are remembered."""
+
+    # By the entry ids' time, so the same stream forgets the same series. Sixteen times in it series are looked through.
+    ttl: Annotated[
+        Annotated[float, Field(ge=1)] | None,
+        BeforeValidator(parse_lifetime),
+        Hint("a duration from 1s on, such as 30d, or none for ever"),
+    ] = None
+
+
+class MetricsSettings(Group):
+    """Series that have metrics of their own; each costs three time series."""
+
+    worst: Annotated[Count, Field(ge=0, le=1000), Hint("a number of series from 0 to 1000, such as 10")] = 10
+    series: Annotated[
+        tuple[Name, ...],
+        BeforeValidator(parse_names),
+        Field(max_length=1000),
+        Hint("names or globs of series, such as boiler-7, pump-*"),
+    ] = ()
+
+
 class HttpSettings(Group):
     """The one HTTP port: metrics, probes."""
 
@@ -207,11 +232,13 @@ class Settings(BaseSettings):
         Hint('a table [groups."boiler-*"] with lines such as hidden = 32, or JSON: {"boiler-*": {"hidden": 32}}'),
     ] = {}
     max_series: Annotated[Count, Field(ge=1, lt=2**31), Hint("a number of series, such as 1000000")] = 1_000_000
+    series: SeriesSettings = SeriesSettings()
     forecasts: ForecastsSettings = ForecastsSettings()
     dead: DeadSettings = DeadSettings()
     latest: Annotated[bool, Hint("true or false")] = True
     lease: LeaseSettings = LeaseSettings()
     checkpoint: CheckpointSettings = CheckpointSettings()
+    metrics: MetricsSettings = MetricsSettings()
     http: HttpSettings = HttpSettings()
     log: LogSettings = LogSettings()
 

@@ -58,6 +58,17 @@ def write_duration(seconds: float) -> str:
     return f"{Decimal(repr(seconds)):f}s"  # never an exponent
 
 
+def parse_lifetime(value: object) -> float | None:
+    """A duration, or `none` for ever.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if value is None or (isinstance(value, str) and value.strip().lower() == "none"):
+        return None
+    return parse_duration(value)
+
+
 def parse_size(value: object) -> int:
     """Bytes from `64MB`, `1.5 GB`, `512kiB`, or a plain number of bytes; whatever the case of the letters.
 
@@ -93,6 +104,12 @@ def parse_streams(value: object) -> list[object]:
     names = parse_list(value)
     if not names:
         raise ValueError("no stream is named")
+    return [name for i, name in enumerate(names) if name not in names[:i]]
+
+
+def parse_names(value: object) -> list[object]:
+    """Names or globs, each once; none at all will do."""
+    names = parse_list(value)
     return [name for i, name in enumerate(names) if name not in names[:i]]
 
 

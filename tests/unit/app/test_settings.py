@@ -13,6 +13,7 @@ from foretick.app.settings import Settings, catalogue, default_state_dir, value_
 from foretick.app.values import (
     check_redis_url,
     parse_duration,
+    parse_lifetime,
     parse_season,
     parse_size,
     parse_store,
@@ -45,6 +46,7 @@ DEFAULTS = {
     "model.init": None,
     "groups": {},
     "max_series": 1_000_000,
+    "series.ttl": None,
     "forecasts.maxlen": 1_000_000,
     "dead.maxlen": 100_000,
     "latest": True,
@@ -52,6 +54,8 @@ DEFAULTS = {
     "checkpoint.every": 60.0,
     "checkpoint.store": "redis",
     "checkpoint.redis_max": 64_000_000,
+    "metrics.worst": 10,
+    "metrics.series": (),
     "http.host": "127.0.0.1",
     "http.port": 9464,
     "log.level": "info",
@@ -229,6 +233,25 @@ def test_the_state_folder_is_systemds_then_xdgs_then_the_homes():
     assert default_state_dir({"XDG_STATE_HOME": "/x", "HOME": "/h"}) == Path("/x/foretick")
     assert default_state_dir({"HOME": "/h"}) == Path("/h/.local/state/foretick")
     assert default_state_dir({}).is_absolute()
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"), [("none", None), (" None ", None), (None, None), ("90d", 7776000.0), (5, 5)]
+)
+def test_a_series_is_remembered_for_a_while_or_for_ever(written, seconds):
+    assert parse_lifetime(written) == seconds
+    assert Settings(series={"ttl": written}).series.ttl == seconds
+
+
+def test_a_time_to_live_below_a_second_is_refused():
+    with pytest.raises(ValidationError):
+        Settings(series={"ttl": "900ms"})
+
+
+def test_series_with_metrics_of_their_own_are_named_once_and_bounded():
+    assert Settings(metrics={"series": "a, b-*, a"}).metrics.series == ("a", "b-*")
+    with pytest.raises(ValidationError):
+        Settings(metrics={"series": [str(i) for i in range(1001)]})
 
 
 @pytest.mark.parametrize(
