@@ -2,11 +2,12 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
-EXTRAS := embedded,demo,test,lint
+EXTRAS := embedded,demo,parquet,plot,test,lint
 CAMPAIGNS ?= 10
 SEED      ?=
+SEEDS     ?= 1000
 
-.PHONY: help demo test lint format chaos bench clean
+.PHONY: help demo test simulate lint format chaos bench clean
 .DEFAULT_GOAL := help
 
 help: ## list what can be made
@@ -25,6 +26,9 @@ test: $(VENV)/.installed ## the whole test suite, as CI runs it
 
 chaos: $(VENV)/.installed ## kill it by the hundred: CAMPAIGNS=10 (minutes each); SEED=… repeats one
 	FORETICK_TEST_CAMPAIGNS=$(CAMPAIGNS) FORETICK_TEST_SEED=$(SEED) $(BIN)/python -m pytest -m chaos tests/chaos $(PYTEST_ARGS)
+
+simulate: $(VENV)/.installed ## the commit protocol against a Redis that fails anywhere, in virtual time: SEEDS=10000; SEED=… repeats one
+	@PYTHONPATH=tests:tests/simulation $(BIN)/python tests/simulation/simulate.py --seeds $(SEEDS) $(if $(SEED),--seed $(SEED))
 
 lint: $(VENV)/.installed ## style, types and architecture
 	$(BIN)/ruff format --check .

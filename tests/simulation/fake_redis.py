@@ -37,7 +37,7 @@ REFUSALS = {
     "BUSY": "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
 }
 WRITES = {b"DEL", b"HSET", b"HSETNX", b"PEXPIRE", b"RENAME", b"SADD", b"SET", b"SREM", b"UNLINK", b"XADD", b"XGROUP"}
-WRITES |= {b"XTRIM"}
+WRITES |= {b"HDEL", b"XTRIM"}
 GROWING = {b"HSET", b"HSETNX", b"SADD", b"SET", b"XADD"}  # with `XGROUP CREATE`: what OOM forbids
 
 
@@ -126,21 +126,19 @@ class FakeRedis:
         session.waiting = None
         return encode(found)
 
-    def _answer(self, session: Session, command: list[bytes]) -> bytes | None:
+    def _answer(self, session: Session, command: list[bytes]) -> bytes | None:  # noqa: PLR0911  as many as kinds of answers
         self.commands += 1
         name = command[0].upper()
         try:
             if name == b"MULTI":
                 session.queue, session.is_dirty = [], False
-                self._check_refusal(command, session)
                 return b"+OK\r\n"
             if name == b"EXEC":
                 return self._exec(session)
-            if session.queue is not None and name not in {b"WATCH", b"UNWATCH", b"DISCARD"}:
-                self._check_refusal(command, session)
+            if session.queue is not None and name not in {b"WATCH", b"UNWATCH"}:
+                self._check_refusal(command, is_queued=True)
                 session.queue.append(command)
                 return b"+QUEUED\r\n"
-            self._check_refusal(command, session)
             if name == b"WATCH":
                 self._purge()
                 for key in command[1:]:
@@ -149,6 +147,7 @@ class FakeRedis:
             if name == b"UNWATCH":
                 session.watched.clear()
                 return b"+OK\r\n"
+            self._check_refusal(command)
             if name == b"XREAD":
                 return self._xread(session, command)
             return encode(self._carry_out(session, command))
@@ -174,7 +173,7 @@ class FakeRedis:
             return encode(Refused("EXECABORT Transaction discarded because of previous errors."))
         try:
             for command in queue:
-                self._check_refusal(command, session)
+                self._check_refusal(command)
         except Refused as error:
             return encode(Refused(f"EXECABORT Transaction discarded because of: {error}"))
         self._purge()
@@ -188,13 +187,13 @@ class FakeRedis:
                 replies.append(encode(error))
         return b"*%d\r\n%b" % (len(replies), b"".join(replies))
 
-    def _check_refusal(self, command: list[bytes], session: Session) -> None:
+    def _check_refusal(self, command: list[bytes], *, is_queued: bool = False) -> None:
         word, name = self.refusal, command[0].upper()
         if word in {"LOADING", "BUSY"}:
             raise Refused(REFUSALS[word])
         writes = name in WRITES
         if word == "OOM":
-            writes = name in GROWING or (name == b"XGROUP" and command[1].upper() == b"CREATE")
+            writes = is_queued or name in GROWING or (name == b"XGROUP" and command[1].upper() == b"CREATE")
         if word and writes:
             raise Refused(REFUSALS[word])
 
@@ -291,6 +290,8 @@ class FakeRedis:
     def _do_rename(self, key: bytes, name: bytes) -> Any:
         if key not in self.keys:
             raise Refused(NO_KEY)
+        if key == name:
+            return Status("OK")
         moved, at = self.keys[key], self.expiry.get(key)
         self._remove(key)
         self._remove(name)
@@ -316,13 +317,26 @@ class FakeRedis:
     def _do_hget(self, key: bytes, name: bytes) -> Any:
         return (self._get(key, dict) or {}).get(name)
 
+    def _do_hgetall(self, key: bytes) -> Any:
+        return [part for pair in (self._get(key, dict) or {}).items() for part in pair]
+
+    def _do_hdel(self, key: bytes, *names: bytes) -> Any:
+        found = self._get(key, dict) or {}
+        gone = [found.pop(name) for name in set(names) if name in found]
+        if gone:
+            self.touch(key)
+        if gone and not found:
+            del self.keys[key]
+        return len(gone)
+
     def _do_sadd(self, key: bytes, *members: bytes) -> Any:
         found = self._get(key, set)
         if found is None:
             found = self.keys[key] = set()
         before = len(found)
         found.update(members)
-        self.touch(key)
+        if len(found) > before:
+            self.touch(key)
         return len(found) - before
 
     def _do_srem(self, key: bytes, *members: bytes) -> Any:
@@ -386,8 +400,7 @@ class FakeRedis:
             return 0
         n = max(len(found.ids) - int(limit), 0)
         n -= n % NODE_ENTRIES if about == b"~" else 0
-        if n:
-            found.deleted = max(found.deleted, found.ids[n - 1])
+        if n:  # only XDEL moves `max-deleted-entry-id`
             del found.ids[:n], found.rows[:n]
             self.touch(key)
         return n
@@ -445,10 +458,10 @@ class FakeRedis:
         found = self._stream(key)
         if found is None and verb == b"CREATE" and b"MKSTREAM" in rest:
             found = self._stream(key, make=True)
+            self.touch(key)
         if found is None:
             raise Refused(NEEDS_KEY)
         if verb == b"DESTROY":
-            self.touch(key)
             return int(found.groups.pop(name, None) is not None)
         if verb == b"CREATE" and name in found.groups:
             raise Refused("BUSYGROUP Consumer Group name already exists")
@@ -458,7 +471,6 @@ class FakeRedis:
         words = [word.upper() for word in rest]
         read = int(rest[words.index(b"ENTRIESREAD") + 1]) if b"ENTRIESREAD" in words else None
         found.groups[name] = Group(id_of(rest[0]), read)
-        self.touch(key)
         return Status("OK")
 
 

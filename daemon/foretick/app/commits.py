@@ -185,7 +185,9 @@ class Committer:
         if commit.in_doubt:
             answered = self._answered(commit)
             if commit.publications and answered == {publication[1] for publication in commit.publications}:
-                return Outcome()
+                # Published; whether the position moved as well is not certain: the group may have been destroyed.
+                moves = [command for command in commit.commands if command[0] == b"XGROUP"]
+                return self.exchange.commit_alone(Commit(moves))
             for key in answered:
                 del floors[key]
         self._clear(floors)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from foretick.ports.connection import Command, RedisConnection
+    from foretick.ports.positions import StreamInfo
     from foretick.ports.streams import Commit
 
 
@@ -55,8 +56,7 @@ def forgotten(connection: RedisConnection, commit: Commit) -> Forgotten | None:
         if info is None or not info.added:  # deleted: what comes next may still have later ids than ours
             continue
         position = reached.get(stream, commit.before[stream])
-        is_gone = not held.get(stream, True) and later(position, info.deleted_up_to)
-        if is_gone or later(position, info.top):
+        if later(position, info.top) or (not held.get(stream, True) and not _is_removed(info, position)):
             return Forgotten(stream, position, info.top, "Redis came back without ticks that it had given us")
     return None
 
@@ -81,9 +81,14 @@ def is_created_anew(connection: RedisConnection, stream: bytes, before: bytes) -
         before: our position there, as last committed.
     """
     [info] = stream_infos(connection, [stream])
-    if info is None or info.first is None or later(info.first, before) or not later(before, info.deleted_up_to):
+    if info is None or info.first is None or _is_removed(info, before):
         return False
     return not holds_entries(connection, [(stream, before)])[0]
+
+
+def _is_removed(info: StreamInfo, entry_id: bytes) -> bool:
+    """Whether an entry that is not there may have been trimmed or deleted on purpose."""
+    return info.first is None or later(info.first, entry_id) or not later(entry_id, info.deleted_up_to)
 
 
 def answers_of(connection: RedisConnection, stream: bytes, guarded: Mapping[bytes, bytes]) -> list[bytes]:
