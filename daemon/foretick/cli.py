@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from foretick import __version__
-from foretick.app.verbs import add_verbs
+from foretick.app.verbs import add_backtest, add_verbs
 from foretick.errors import EXIT_BUG, ForetickError, UsageError
 from foretick.ports.masking import mask_passwords
 
@@ -66,13 +66,6 @@ Ctrl-C ends everything and leaves nothing behind.
 
   foretick demo
   foretick demo --seconds 30 --plain
-"""
-
-_BACKTEST_TEXT = """\
-Runs the daemon's very own engine over recorded ticks and tells how its forecasts did against the naive one.
-
-  foretick backtest history.csv
-  foretick backtest history.csv --json --set season=24h,7d
 """
 
 _SETTINGS_TEXT = (
@@ -163,16 +156,7 @@ def _build_parser() -> _Parser:
     demo = add("demo", _demo, _DEMO_TEXT, "everything at once, live, on this computer")
     demo.add_argument("--seconds", type=_seconds, metavar="N", help="end by itself after so long (default: Ctrl-C)")
     demo.add_argument("--plain", action="store_true", help="one line a second instead of the live table")
-    backtest = add("backtest", _backtest, _BACKTEST_TEXT, "the engine over recorded ticks", parents=[settings])
-    backtest.add_argument("files", nargs="+", type=Path, metavar="FILE", help="CSV of ticks")
-    backtest.add_argument("--json", action="store_true", help="the result as JSON on standard output")
-    backtest.add_argument(
-        "--burn-in",
-        type=_ticks,
-        default=200,
-        metavar="TICKS",
-        help="ticks at the beginning of each series that are not scored (default: 200)",
-    )
+    add_backtest(add, _backtest, settings)
     add_verbs(add, _beside, _settings_flags(daemon=False))
     return parser
 
@@ -184,12 +168,6 @@ def _seconds(text: str) -> float:
         return parse_duration(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is no time: write seconds, such as 30") from None
-
-
-def _ticks(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of ticks: write a whole number, such as 200")
-    return int(text)
 
 
 def _load(arguments: argparse.Namespace) -> Loaded:
@@ -246,7 +224,7 @@ def _backtest(arguments: argparse.Namespace) -> int:
     from foretick.app import backtest  # noqa: PLC0415  torch takes seconds
 
     with _reader_may_leave():
-        return backtest.run(arguments.files, loaded.settings, as_json=arguments.json, burn_in_ticks=arguments.burn_in)
+        return backtest.run(loaded.settings, arguments)
 
 
 def _beside(arguments: argparse.Namespace) -> int:

@@ -1,4 +1,7 @@
-"""Flags and help of the verbs beside the daemon: produce, watch, inspect, resend. Imports nothing that takes time."""
+"""Flags and help of the verbs beside the daemon: backtest, produce, watch, inspect, resend.
+
+Imports nothing that takes time.
+"""
 
 from __future__ import annotations
 
@@ -65,6 +68,47 @@ letters whose fields were too long or no UTF-8 and so are not kept whole. A tick
 exit status: 0 done, 2 usage or settings, 3 Redis unreachable
 """
 
+_BACKTEST_TEXT = """\
+Runs the daemon's very own engine over recorded ticks and tells how its forecasts did against the naive ones.
+
+  foretick backtest history.csv
+  foretick backtest january.parquet february.csv.gz --json --set season=24h,7d
+  foretick backtest history.csv --plot out.png --series boiler-7
+  foretick backtest 'redis://localhost:6379/0?stream=ticks'            what a stream holds; nothing is written
+  foretick backtest 'redis://localhost:6379/0?stream=ticks' --verify   did the daemon publish the same, to the bit?
+
+Files have series, ts (Unix milliseconds), value and optionally source; they are merged by ts. --verify needs the
+daemon's own settings, and the stream from its first entry on.
+
+exit status: 0 done, 1 --verify found a difference or could not compare, 2 usage or settings, 3 Redis unreachable
+"""
+
+
+def add_backtest(add: AddVerb, act: Act, settings: argparse.ArgumentParser) -> None:
+    """Add the verb `backtest` to the command line, as `add_verbs` does."""
+    parser = add("backtest", act, _BACKTEST_TEXT, "the engine over recorded ticks", parents=[settings])
+    parser.add_argument(
+        "files", nargs="+", metavar="FILE", help="CSV or Parquet of ticks, or redis://HOST/0?stream=KEY"
+    )
+    parser.add_argument("--json", action="store_true", help="the result as JSON on standard output")
+    parser.add_argument(
+        "--by", choices=("series", "source"), help="lines of the table (default: source where there are several)"
+    )
+    parser.add_argument(
+        "--burn-in",
+        type=_ticks,
+        default=200,
+        metavar="TICKS",
+        help="ticks at the beginning of each series that are not scored (default: 200)",
+    )
+    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw a series: needs foretick[plot]")
+    parser.add_argument(
+        "--series", default="worst", metavar="ID", help="which one: worst (default), best, or a series id"
+    )
+    parser.add_argument(
+        "--verify", action="store_true", help="compare with what the daemon published for the stream, bit for bit"
+    )
+
 
 def add_verbs(add: AddVerb, act: Act, settings: argparse.ArgumentParser) -> None:
     """Add the four verbs to the command line.
@@ -116,6 +160,12 @@ def _add_resend(parser: argparse.ArgumentParser) -> None:
         "--since", type=_entry_id, metavar="ID", help="only those from this entry id on (or milliseconds)"
     )
     parser.add_argument("--dry-run", action="store_true", help="only tell what would be sent")
+
+
+def _ticks(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of ticks: write a whole number, such as 200")
+    return int(text)
 
 
 def _speed(text: str) -> float:

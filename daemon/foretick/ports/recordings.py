@@ -1,4 +1,4 @@
-"""Recorded ticks: from files as CSV with a header, plain or gzipped, and from lines of JSON.
+"""Recorded ticks: from files as CSV with a header, plain or gzipped, as Parquet, and from lines of JSON.
 
 Both are held to what the wire takes (`ports.wire.entry`), so that a row is refused here, by its file and line, and does
 not become a dead letter there.
@@ -18,6 +18,7 @@ import numpy as np
 
 from foretick.core.records import MAGNITUDE_MAX, Ticks
 from foretick.errors import UsageError
+from foretick.ports.recordings_parquet import SUFFIXES, parquet_rows
 from foretick.ports.wire.entry import DECIMAL, VALUE_MAX_BYTES, series_fault
 
 if TYPE_CHECKING:
@@ -72,11 +73,15 @@ class Recording:
         ticks: n ticks; arrival time is event time.
         source_of: the source each series came from; empty where the files name none.
         faults: rows that were left out, because they are no ticks.
+        stream: key of the stream that held them; none for files.
+        dead: entries of a stream that were left out, by reason.
     """
 
     ticks: Ticks
     source_of: dict[bytes, str]
     faults: Faults
+    stream: bytes | None = None
+    dead: dict[str, int] = field(default_factory=dict)
 
     @property
     def unusable(self) -> int:
@@ -117,8 +122,9 @@ class _Columns:
 def read_recordings(paths: Sequence[Path], *, strict: bool = False) -> Recording:
     """All ticks of the files, merged by event time.
 
-    Columns are found by name: `series`, `ts` (integer Unix milliseconds), `value`, and optionally `source`. Others are
-    ignored. Where two sources use one series id, the ids are told apart as `source/series`.
+    Files that end with `.parquet` are Parquet, others CSV. Columns are found by name: `series`, `ts` (integer Unix
+    milliseconds), `value`, and optionally `source`. Others are ignored. Where two sources use one series id, the ids
+    are told apart as `source/series`.
 
     Args:
         paths: the files.
@@ -129,7 +135,8 @@ def read_recordings(paths: Sequence[Path], *, strict: bool = False) -> Recording
     """
     columns, faults = _Columns(), Faults(strict=strict)
     for path in paths:
-        for line, row in _rows(path):
+        read = parquet_rows if path.suffix.lower() in SUFFIXES else _rows
+        for line, row in read(path):
             try:
                 columns.add(*row)
             except UnusableRow as why:

@@ -1,0 +1,92 @@
+"""What the command line asks of a backtest, and what it is told."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import torch
+
+from foretick.app.backtest import plot, tables, verification
+from foretick.app.backtest.recorded import open_recorded, read_recorded
+from foretick.app.backtest.report import make_report
+from foretick.app.backtest.running import run_engine
+from foretick.errors import EXIT_CLEAN, UsageError
+from foretick.ports.recordings import read_recordings
+from foretick.ports.recordings_stream import is_address
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from foretick.app.settings import Settings
+    from foretick.ports.recordings import Recording
+
+EXIT_DIFFERENT = 1  # as diff and cmp say it
+
+
+class Options(Protocol):
+    """What the command line says.
+
+    Attributes:
+        files: recordings, or the one address of a recorded stream.
+        burn_in: ticks at the beginning of each series that are not scored.
+        by: lines of the table; none is by source where there are several.
+        json: the result as JSON.
+        plot: where a picture goes, if one is wanted.
+        series: what is on it: `worst`, `best`, or a series id.
+        verify: compare with what a daemon published, instead of scoring.
+    """
+
+    files: list[str]
+    burn_in: int
+    by: Literal["series", "source"] | None
+    json: bool
+    plot: Path | None
+    series: str
+    verify: bool
+
+
+def run(settings: Settings, options: Options) -> int:
+    """Backtest what was asked for and print the outcome; returns the exit status.
+
+    Raises:
+        UsageError: an input cannot be read, or holds no tick.
+        RedisUnreachable: nobody answers at the address.
+    """
+    torch.set_num_threads(1)  # as the daemon: the same bits
+    addresses = [one for one in options.files if is_address(one)]
+    if addresses and len(options.files) > 1:
+        raise UsageError("a recorded stream is backtested by itself: give its one address and no files beside it")
+    if options.verify:
+        return _verify(settings, options, addresses)
+    if options.plot is not None:
+        plot.require(options.plot)
+    if addresses:
+        recording = read_recorded(settings, addresses[0])
+    else:
+        recording = read_recordings([Path(file) for file in options.files])
+    _require_ticks(recording, options.files)
+    ran = run_engine(recording, settings)
+    report = make_report(recording, ran, settings, options.burn_in)
+    if options.plot is not None:
+        plot.draw(options.plot, report, ran, report.chosen(options.series))
+    write = tables.as_json if options.json else tables.as_table
+    sys.stdout.write(write(report, options.by))
+    return EXIT_CLEAN
+
+
+def _require_ticks(recording: Recording, names: Sequence[str]) -> None:
+    if len(recording.ticks) == 0:
+        raise UsageError(f"no tick in {', '.join(names)} ({recording.unusable} unusable rows)")
+
+
+def _verify(settings: Settings, options: Options, addresses: list[str]) -> int:
+    if not addresses:
+        raise UsageError("--verify compares with what a daemon published: give the redis:// address of its stream")
+    if options.plot is not None:
+        raise UsageError("--verify draws nothing: leave --plot out")
+    with open_recorded(settings, addresses[0]) as stream:
+        found = verification.verify(stream, settings)
+    sys.stdout.write(found.as_json() if options.json else found.as_text())
+    return EXIT_CLEAN if found.is_sound else EXIT_DIFFERENT
