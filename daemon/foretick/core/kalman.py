@@ -49,7 +49,7 @@ class Kalman:
         self._recipe = recipe
         k = recipe.moves
         self._theta = table.column("kalman.theta", (k,), np.float32)
-        self._variance = table.column("kalman.variance", (k,), np.float32)
+        self._variance = table.column("kalman.variance", (k,), np.float16)  # three digits: a gain needs no more
         self._size = table.column("kalman.size", (), np.float32)
 
     def seen(self, moves: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -79,7 +79,8 @@ class Kalman:
             t: (n,) number of outcomes so far, this one included.
         """
         recipe, at = self._recipe, as_slice(rows)
-        theta, variance, size = self._theta.rows[at], self._variance.rows[at], self._size.rows[at]
+        theta, size = self._theta.rows[at], self._size.rows[at]
+        variance = self._variance.rows[at].astype(np.float32)
         begins = t <= 1
         if begins.any():
             variance[begins] = recipe.start
@@ -97,5 +98,4 @@ class Kalman:
         lost = ~np.isfinite(size) | ~np.isfinite(theta).all(axis=1)
         if lost.any():
             theta[lost], variance[lost], size[lost] = 0, recipe.start, 0
-        if not isinstance(at, slice):
-            self._theta.rows[at], self._variance.rows[at], self._size.rows[at] = theta, variance, size
+        self._theta.rows[at], self._variance.rows[at], self._size.rows[at] = theta, variance, size
