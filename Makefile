@@ -7,7 +7,7 @@ CAMPAIGNS ?= 10
 SEED      ?=
 SEEDS     ?= 1000
 
-.PHONY: help demo test simulate lint format chaos bench clean
+.PHONY: help demo test simulate lint format chaos bench accuracy clean
 .DEFAULT_GOAL := help
 
 help: ## list what can be made
@@ -43,5 +43,14 @@ format: $(VENV)/.installed ## rewrite the code in the house style
 bench: $(VENV)/.installed ## speed against a bare redis-py loop, on a quiet machine; under 6 minutes
 	@cd bench && for script in throughput latency breakdown; do ../$(BIN)/python $$script.py || exit 1; done
 
+.venv-bench/.installed: bench/requirements.txt constraints.txt
+	@test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -r bench/requirements.txt
+	.venv-bench/bin/pip install --quiet --disable-pip-version-check --no-deps deep-river==0.3.4
+	@touch $@
+
+accuracy: $(VENV)/.installed .venv-bench/.installed ## the peers and our profiles on real series, into docs/accuracy.md: ONLY=naive,lean for some
+	@cd bench && ../.venv-bench/bin/python accuracy.py $(if $(ONLY),--only $(ONLY))
+
 clean: ## forget the virtual environment and every cache
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage build dist
+	rm -rf $(VENV) .venv-bench .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage build dist
