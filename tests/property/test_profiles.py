@@ -143,3 +143,15 @@ def test_constant_huge_and_tiny_values_stay_finite(profile, level):
     assert (answer.yhat[:29] == level).all()
     assert all(np.isfinite(a).all() for name, a in engine.snapshot().arrays.items() if a.dtype.kind == "f")
     assert engine.poisoned == 0
+
+
+@COMPACT
+def test_what_is_learned_does_not_depend_on_the_order_of_series_inside_a_millisecond(profile):
+    ticks = columns(HERE)
+    S = HERE.shape[1]
+    backwards = np.arange(len(ticks.y)).reshape(-1, S)[:, ::-1].ravel()
+    straight, mixed = Engine(small(profile)), Engine(small(profile))
+    one, other = drive(straight, ticks), drive(mixed, pick(ticks, backwards))
+    assert bits(one.values) == bits(other.values[backwards])
+    assert straight._knowledge.theta.equal(mixed._knowledge.theta)
+    assert straight._recorder.pushed[0] > straight.recipe.learn.pool.chunks
