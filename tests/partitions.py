@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     import redis
 
-    from foretick.core.scores import GroupScores
+    from foretick.core.scores import GroupScores, SeriesStates
     from servers import Server
 
 
@@ -46,6 +46,9 @@ class Memory:
         return answer
 
     def scores(self) -> list[GroupScores]:
+        return []
+
+    def series(self) -> list[SeriesStates]:
         return []
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from foretick.app.poison import Poison
     from foretick.core.records import Forecasts, Ticks
-    from foretick.core.scores import GroupScores
+    from foretick.core.scores import GroupScores, SeriesStates
     from foretick.ports.positions import StreamKeys
     from foretick.ports.streams import Entry
     from foretick.ports.telemetry import Telemetry
@@ -39,6 +39,9 @@ class ForecastEngine(Protocol):
 
     def scores(self) -> list[GroupScores]:
         """Live accuracy, for a scrape."""
+
+    def series(self) -> list[SeriesStates]:
+        """How each series fares, for a scrape, on its thread."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,19 +50,20 @@ def run(settings: Settings, *, discard_state: bool = False) -> int:
         ForetickError: what keeps the daemon from starting; carries the exit status.
     """
     stop = StopSignal()
-    telemetry = Telemetry(embedded=settings.embedded)
+    metrics = settings.metrics
+    telemetry = Telemetry(embedded=settings.embedded, worst_series=metrics.worst, named_series=metrics.series)
     health = Health()
     try:
         with contextlib.ExitStack() as stack:
             stack.enter_context(_signals(stop))
             trainer = stack.enter_context(trainer_process(settings, telemetry))  # first: it takes seconds to be ready
-            url, metrics = settings.redis.url or "", telemetry.exposition
+            url, page = settings.redis.url or "", telemetry.exposition
             if settings.embedded:
                 embedded = stack.enter_context(EmbeddedServer(settings.state_dir / "embedded"))
-                url, metrics = embedded.url, _with_embedded(telemetry, embedded)
+                url, page = embedded.url, _with_embedded(telemetry, embedded)
                 log.info("embedded_server_started", url=url, folder=str(embedded.folder))
                 stack.enter_context(EmbeddedKeeper(embedded, _tell_death, lambda: log.info("embedded_server_revived")))
-            http = HttpServer(settings.http.host, settings.http.port, metrics, health)
+            http = HttpServer(settings.http.host, settings.http.port, page, health)
             discard_before_ms = time.time_ns() // 1_000_000 if discard_state else None
             _serve(settings, url, stop, telemetry, health, http, trainer, discard_before_ms)
     except StopRequested:

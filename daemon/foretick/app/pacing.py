@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from foretick.app.answers import ForecastEngine
     from foretick.core.records import Ticks
-    from foretick.core.scores import GroupScores
+    from foretick.core.scores import GroupScores, SeriesStates
     from foretick.ports.leases import Lease
 
 LEAST_TICKS = 64  # of a piece: below, an engine's fixed costs begin to count
@@ -53,6 +53,10 @@ class PacedEngine:
     def scores(self) -> list[GroupScores]:
         """Live accuracy, for a scrape."""
         return self._engine.scores()
+
+    def series(self) -> list[SeriesStates]:
+        """How each series fares, for a scrape."""
+        return self._engine.series()
 
     def _left_seconds(self) -> float:
         """Until the lease should be renewed: at a third of its life."""

@@ -198,6 +198,7 @@ class Partition:
                 self._keep_lease()
             else:
                 self._telemetry.watch_scores(engine.scores, self.name)
+                self._telemetry.watch_series(engine.series, self.name)
                 if self._keeping:
                     pipeline.checkpointer = self._keeping.begin(made, replayed=found.total())
                 log.info("partition_opened", partition=self.name, streams=len(settled), replayed=found.total())

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 Block = np.ndarray[tuple[int], np.dtype[np.void]]  # (n,) records of `record_dtype`
 
+NEVER_MS = np.iinfo(np.int64).max  # a free row is not forgotten again, and the last to be looked at
 _MARKS = frozenset({"slots", "last_cut"})  # columns that change at cuts, for series that did not tick
 _FIRST_ROWS = 64  # rows of a new arena; doubles from there
 
@@ -156,7 +157,7 @@ class Arena:
 
     @property
     def last_ms(self) -> NDArray[np.int64]:
-        """(S,) entry time of each series' newest tick, accepted or not, milliseconds since the epoch."""
+        """(S,) entry time of each series' newest tick, accepted or not, ms since the epoch; `NEVER_MS` in free rows."""
         return self._last_ms.rows[: len(self)]
 
     @property
@@ -207,7 +208,7 @@ class Arena:
         Returns:
             (m,) these rows; of their state, only the slots are still to be put right.
         """
-        rows = np.flatnonzero((self.last_ms < horizon_ms) & (self._name_length.rows[: len(self)] != FREE))
+        rows = np.flatnonzero(self.last_ms < horizon_ms)
         for row in rows.tolist():
             name = self._name_at[row]
             assert name is not None
@@ -215,6 +216,7 @@ class Arena:
             self._name_at[row] = None
             heapq.heappush(self._free, row)
         self._name_length.rows[rows] = FREE
+        self._last_ms.rows[rows] = NEVER_MS
         self._last_cut.rows[rows] = -1
         self._touched.rows[rows] = True
         self._is_mixed |= len(rows) > 0

@@ -110,17 +110,11 @@ class Engine:
         scores = self._tally.scores(self.group, active, self.experts, self.recipe.interval.levels)
         return [replace(scores, series_expired=self._expired)]
 
-    def series(self) -> SeriesStates:
+    def series(self) -> list[SeriesStates]:
         """How each series fares, for another thread to look at while this one goes on."""
         records = self._arena.records
-        return SeriesStates(
-            self.group,
-            self._arena.names,
-            self._arena.last_ms,
-            records["t"],
-            records["mean_error"],
-            records["mean_naive"],
-        )
+        means = records["mean_error"], records["mean_naive"]
+        return [SeriesStates(self.group, self._arena.names, self._arena.last_ms, records["t"], *means)]
 
     def opinions(self, series: Sequence[bytes]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
         """Of series that have a row: (n,) the running scales, and (n, K) the experts' standing forecasts in scales."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from foretick.core.engine import Engine
     from foretick.core.records import Ticks
-    from foretick.core.scores import GroupScores
+    from foretick.core.scores import GroupScores, SeriesStates
 
 _REMEMBERED_MIN = 1 << 16  # series whose group is remembered, whatever their number; half a dozen megabytes
 
@@ -56,6 +56,10 @@ class GroupedEngine:
     def scores(self) -> list[GroupScores]:
         """Live accuracy so far, group by group."""
         return [scores for engine in self._in_order for scores in engine.scores()]
+
+    def series(self) -> list[SeriesStates]:
+        """How each series fares, group by group."""
+        return [states for engine in self._in_order for states in engine.series()]
 
     def advance(self, ticks: Ticks) -> Forecasts:
         """Take a batch of ticks, in entry-id order, and forecast each series' next value after each of them."""

@@ -132,12 +132,18 @@ class ScoresCollector(Collector):
         for _, scored in scores:
             groups[scored.group].append(scored)
         active = _gauge("series_active", "Series that ticked lately.", "group")
+        expired = CounterMetricFamily(
+            f"{NAMESPACE}_series_expired",
+            "Series that were forgotten after `series.ttl` without a tick.",
+            labels=["group"],
+        )
         weights = _gauge("expert_weight", "Mean weight of an expert in the published forecasts.", "group", "expert")
         for group, parts in groups.items():
             active.add_metric([group], sum(part.series_active for part in parts))
+            expired.add_metric([group], sum(part.series_expired for part in parts))
             for expert, weight in _mean_weights(parts).items():
                 weights.add_metric([group, expert], weight)
-        yield from (active, weights)
+        yield from (active, expired, weights)
 
 
 _SCORES = {

@@ -25,6 +25,7 @@ from prometheus_client import (
 
 from foretick import __version__
 from foretick.ports.collectors import BUCKETS_SECONDS, NAMESPACE, LagCollector, LatencyCollector, ScoresCollector
+from foretick.ports.series_collector import SeriesCollector
 from foretick.ports.wire import partition_of
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from foretick.core.scores import GroupScores
+    from foretick.core.scores import GroupScores, SeriesStates
 
 STREAM_LABELS_MAX = 100  # streams with a label of their own; each costs about a dozen time series
 
@@ -44,11 +45,16 @@ class Telemetry:
     Streams are given as their keys, in bytes. The first `STREAM_LABELS_MAX` of them get a label of their own; the ticks
     of later ones count under the name of their partition, so that every sum over the label stays whole.
 
+    Args:
+        embedded: whether there is an embedded server.
+        worst_series: how many series have metrics of their own because they fare worst.
+        named_series: names and globs of series that always have.
+
     Attributes:
         registry: where other collectors may join.
     """
 
-    def __init__(self, *, embedded: bool = False) -> None:
+    def __init__(self, *, embedded: bool = False, worst_series: int = 0, named_series: Sequence[str] = ()) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a `_created` beside each counter doubles the series
         self.registry = registry = CollectorRegistry()
         self._streams: dict[bytes, _StreamCounters] = {}
@@ -57,7 +63,8 @@ class Telemetry:
         self._latency = LatencyCollector()
         self._lag = LagCollector()
         self._scores = ScoresCollector()
-        for collector in (self._latency, self._lag, self._scores):
+        self._series = SeriesCollector(worst_series, named_series)
+        for collector in (self._latency, self._lag, self._scores, self._series):
             registry.register(collector)
         ProcessCollector(registry=registry)
         Info("build", "The running version.", namespace=NAMESPACE, registry=registry).info(
@@ -195,9 +202,14 @@ class Telemetry:
         """Ask `source`, instead of an earlier one, for a partition's accuracy at every scrape, on its thread."""
         self._scores.watch(partition, source)
 
+    def watch_series(self, source: Callable[[], Sequence[SeriesStates]], partition: str = "default") -> None:
+        """Ask `source`, instead of an earlier one, for a partition's series at every scrape, on its thread."""
+        self._series.watch(partition, source)
+
     def forget_scores(self, partition: str = "default") -> None:
-        """Ask no more: another process owns the partition now."""
+        """Ask no more for accuracy and series: another process owns the partition now."""
         self._scores.forget(partition)
+        self._series.forget(partition)
 
     def exposition(self) -> bytes:
         """Everything in Prometheus' text format; safe from any thread."""
