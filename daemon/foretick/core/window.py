@@ -39,7 +39,8 @@ class Window:
         Returns:
             (n, k), a copy. Where offset > t it is 0 or a value of a former life: the caller masks it.
         """
-        flat = (t[:, None] - offset) % self.length
+        flat = (t % self.length)[:, None] - offset
+        flat += self.length * (flat < 0)  # instead of a remainder for each: three times faster
         flat += (row * self.length)[:, None]
         values: NDArray[Any] = self._column.rows.reshape(-1).take(flat)
         return values
