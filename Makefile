@@ -4,6 +4,8 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 EXTRAS := embedded,demo,parquet,plot,test,lint
 CAMPAIGNS ?= 10
+KILLS     ?=
+MALFORMED ?= 100000
 SEED      ?=
 SEEDS     ?= 1000
 
@@ -24,8 +26,9 @@ demo: $(VENV)/.installed ## live ticks from this computer, forecast before your 
 test: $(VENV)/.installed ## the whole test suite, as CI runs it
 	$(BIN)/python -m pytest -n auto $(PYTEST_ARGS)
 
-chaos: $(VENV)/.installed ## kill it by the hundred: CAMPAIGNS=10 (minutes each); SEED=… repeats one
-	FORETICK_TEST_CAMPAIGNS=$(CAMPAIGNS) FORETICK_TEST_SEED=$(SEED) $(BIN)/python -m pytest -m chaos tests/chaos $(PYTEST_ARGS)
+chaos: $(VENV)/.installed ## kill it by the hundred: CAMPAIGNS=10 or KILLS=1000; MALFORMED=100000 entries; SEED=… repeats one
+	FORETICK_TEST_CAMPAIGNS=$(CAMPAIGNS) FORETICK_TEST_KILLS=$(KILLS) FORETICK_TEST_SEED=$(SEED) \
+	FORETICK_TEST_MALFORMED=$(MALFORMED) $(BIN)/python -m pytest -m chaos tests/chaos $(PYTEST_ARGS)
 
 simulate: $(VENV)/.installed ## the commit protocol against a Redis that fails anywhere, in virtual time: SEEDS=10000; SEED=… repeats one
 	@PYTHONPATH=tests:tests/simulation $(BIN)/python tests/simulation/simulate.py --seeds $(SEEDS) $(if $(SEED),--seed $(SEED))

@@ -32,6 +32,7 @@ def _context() -> ForkServerContext:
 def _live(folder: Path, environment: dict[str, str], constants: dict[str, Any]) -> None:
     """In the child: the daemon."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    os.setsid()  # as a service has: what it leaves behind is found by it
     output = os.open(folder / "output", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for descriptor in (1, 2):
         os.dup2(output, descriptor)
@@ -72,7 +73,7 @@ class _Forked:
 
 
 class ForkedDaemon(DaemonProcess):
-    """`foretick run` on this server, started at once. Learning is off: it is not what these daemons are for.
+    """`foretick run` on this server, started at once. Learning is off unless asked for: few tests here are about it.
 
     `constants` are values for module constants, by dotted name: a test need not wait as long as a user.
     """

@@ -6,6 +6,7 @@ scheduler's). `make chaos` runs many campaigns.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import secrets
@@ -19,8 +20,9 @@ from crew import Crew, survivors
 from killing_proxy import Trap
 from producers import Producer, Source
 
+from forked import ForkedDaemon
 from recount import Recount, events, is_drained, recount, total
-from servers import daemon_process, wait_until
+from servers import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,13 +30,17 @@ if TYPE_CHECKING:
     import redis
     from crew import Member
 
+    from conftest import Tally
     from servers import DaemonProcess, Server
 
 pytestmark = [pytest.mark.redis, pytest.mark.chaos, pytest.mark.timeout(300)]
 
+KILLS_EACH = 15  # of a campaign's two halves, at least
 CAMPAIGNS = int(os.environ.get("FORETICK_TEST_CAMPAIGNS", "1"))
+if KILLS := int(os.environ.get("FORETICK_TEST_KILLS") or "0"):
+    CAMPAIGNS = -(-KILLS // KILLS_EACH)
 SEEDS = [os.environ.get("FORETICK_TEST_SEED") or secrets.token_hex(4) for _ in range(CAMPAIGNS)]
-TICKS_PER_ROUND = 120  # replay takes all of them again after every kill
+TICKS_PER_ROUND = {False: 60, True: 120}  # with a standby or without; replay takes all of them again after every kill
 COMMIT_BYTES = 20_000  # commits of a few dozen forecasts; a trap takes its place modulo the commit's length
 ALONE = ["instant"] * 4 + ["request"] * 3 + ["reply"] * 3 + ["replay", "term"]
 WITH_STANDBY = ["instant", "reply", "both", "pause"]
@@ -47,6 +53,7 @@ class Campaign:
         self.rng = random.Random(seed)
         self.client = server.client()
         self.crew = crew
+        self._ticks = TICKS_PER_ROUND[crew.with_standby]
         now_ms = int(self.client.time()[0]) * 1000
         self.producers = [
             Producer(server.client(), Source(f"{seed} {name}", name, now_ms), random.Random(f"{seed} {name} pace"))
@@ -61,9 +68,9 @@ class Campaign:
 
     def round(self, kind: str) -> None:
         """One act of violence under load."""
-        self.allow(TICKS_PER_ROUND // 2)
+        self.allow(self._ticks // 2)
         owner = self.crew.owner()
-        self.allow(TICKS_PER_ROUND // 2)
+        self.allow(self._ticks // 2)
         getattr(self, kind)(owner)
         self.crew.enlist()
         self.copy()
@@ -168,6 +175,7 @@ def make_crew() -> Iterator[Callable[..., Crew]]:
 def test_whatever_kills_it_every_entry_has_the_one_answer_of_an_undisturbed_run(
     private_server: Callable[..., Server],
     make_crew: Callable[..., Crew],
+    tally: Tally,
     kind: str,
     peace: str,
     with_standby: Any,
@@ -176,11 +184,14 @@ def test_whatever_kills_it_every_entry_has_the_one_answer_of_an_undisturbed_run(
     seed: str,
 ) -> None:
     print(f"FORETICK_TEST_SEED={seed}")
+    tally.seeds.append(seed)
     server, quiet = private_server(kind), private_server(peace)
     # Without checkpoints every start is a replay from the first tick, which some traps wait for.
-    settings = {"lease__ttl": ttl, "model__hidden": 16, "checkpoint__every": 0}
+    settings = {"lease__ttl": ttl, "model__hidden": 16, "checkpoint__every": 0, "learn__enabled": True}
     crew = make_crew(server, with_standby=with_standby, **settings)
-    with daemon_process(quiet.url, ready=False, **settings) as reference:
+    with contextlib.ExitStack() as stack:
+        reference = ForkedDaemon(quiet.url, **settings).start(ready=False)
+        stack.callback(reference.discard)
         campaign = Campaign(f"{seed} {kind}", server, crew, quiet.client())
         crew.enlist()
         plan = list(rounds)
@@ -188,10 +199,13 @@ def test_whatever_kills_it_every_entry_has_the_one_answer_of_an_undisturbed_run(
         for act in plan:
             begun = time.monotonic()
             campaign.round(act)
+            tally.faults[act] += 1
             print(f"{act}: {time.monotonic() - begun:.1f} s, {campaign.client.xlen('ticks')} ticks")
         campaign.finish()
         survivor = crew.owner()
         assert crew.kills >= len(rounds) - 2
+        tally.kills += crew.kills
+        tally.ticks += campaign.client.xlen("ticks")
 
         ours, undisturbed = recount(campaign.client), recount(quiet.client())
         assert_owed(ours, campaign.producers)

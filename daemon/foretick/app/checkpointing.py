@@ -256,6 +256,8 @@ class Checkpointer:
             if future is not None:
                 try:
                     result_of(future)
+                except LeaseLost:  # nothing that follows may be written
+                    raise
                 except ForetickError as error:
                     if not future.done():
                         raise CheckpointFailed(str(error)) from error
