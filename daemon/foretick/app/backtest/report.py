@@ -79,13 +79,13 @@ class Report:
         """The series id that `worst`, `best` or a series id stands for.
 
         Raises:
-            UsageError: there is none.
+            UsageError: no series was scored, or not a single tick of this one was accepted.
         """
         if name in self.series:
             return name
-        ranked = sorted((one.rel_mae, key) for key, one in self.series.items() if math.isfinite(one.rel_mae))
         if name not in {"worst", "best"}:
-            raise UsageError(f"there is no series {name!r}: write worst, best, or one of the {len(self.series)} ids")
+            raise UsageError(f"no tick of {name} was accepted")
+        ranked = sorted((one.rel_mae, key) for key, one in self.series.items() if math.isfinite(one.rel_mae))
         if not ranked:
             raise UsageError(f"no series was scored, so none is the {name}: it takes more than {self.burn_in} ticks")
         return ranked[-1 if name == "worst" else 0][1]

@@ -67,6 +67,8 @@ def run(settings: Settings, options: Options) -> int:
     else:
         recording = read_recordings([Path(file) for file in options.files])
     _require_ticks(recording, options.files)
+    if options.plot is not None:
+        _require_series(recording, options.series)
     ran = run_engine(recording, settings)
     report = make_report(recording, ran, settings, options.burn_in)
     if options.plot is not None:
@@ -79,6 +81,12 @@ def run(settings: Settings, options: Options) -> int:
 def _require_ticks(recording: Recording, names: Sequence[str]) -> None:
     if len(recording.ticks) == 0:
         raise UsageError(f"no tick in {', '.join(names)} ({recording.unusable} unusable rows)")
+
+
+def _require_series(recording: Recording, name: str) -> None:
+    known = set(recording.ticks.series)
+    if name not in {"worst", "best"} and name.encode() not in known:
+        raise UsageError(f"there is no series {name!r}: write worst, best, or one of the {len(known)} ids")
 
 
 def _verify(settings: Settings, options: Options, addresses: list[str]) -> int:
