@@ -13,11 +13,12 @@ import torch
 from foretick.app.checkpointing import Checkpointer
 from foretick.app.groups import settings_of
 from foretick.app.learning import trainer_process
+from foretick.app.marks import Mark
 from foretick.app.recipes import engine_of
 from foretick.app.restoring import Restoring, Standing
 from foretick.app.settings_load import load
 from foretick.app.settings_sources import Flag
-from foretick.app.states import Identity, Mark
+from foretick.app.states import Identity
 from foretick.cli import main
 from foretick.core.engine import Engine
 from foretick.core.groups import GroupedEngine

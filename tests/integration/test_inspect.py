@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from foretick import cli
+from foretick import __version__, cli
+from servers import daemon_process, wait_until
 
 pytestmark = pytest.mark.redis
 
@@ -135,3 +136,71 @@ def test_what_is_no_stream_is_status_2(redis_server, inspect, key, message):
     assert (status, said) == (2, "")
     assert message in warned
     assert warned.count("\n") == 1
+
+
+STORES = [None, "state"]  # Redis, and a folder under the working one
+
+
+@pytest.fixture
+def checkpointed(redis_server):
+    """Two groups in one partition, with a checkpoint taken at the end of `ticks`: as a daemon leaves it."""
+
+    def make(store):
+        client = redis_server.client()
+        for k in range(60):
+            client.xadd("ticks", {"series": f"s{k % 3}", "value": k % 7}, id=f"{1_700_000_000_000 + 100 * k}-0")
+        settings = {"groups": '{"s2": {"hidden": 8}}', "model__hidden": 16, "learn__enabled": False}
+        if store:
+            settings["checkpoint__store"] = str(store)
+        with daemon_process(redis_server.url, streams="ticks", **settings) as daemon:
+            wait_until(
+                lambda: client.exists("foretick:{ticks}:forecasts") and client.xlen("foretick:{ticks}:forecasts") == 60
+            )
+            assert daemon.terminate() == 0
+        return client
+
+    return make
+
+
+@pytest.mark.parametrize("store", STORES)
+def test_a_checkpoint_is_decoded_and_one_that_is_damaged_says_why(checkpointed, inspect, tmp_path, monkeypatch, store):
+    folder = tmp_path / store if store else None
+    client = checkpointed(folder)
+    if folder:
+        monkeypatch.setenv("FORETICK_CHECKPOINT__STORE", str(folder))
+    seen = json.loads(inspect("checkpoint", "--json")[1])["generations"]["default"][0]
+    assert seen["unsound"] == ""
+    assert seen["groups"] == {"s2": 1, "default": 2}
+    assert seen["positions"] == {"ticks": "1700000005900-0"}
+    assert (seen["schema"], seen["version"], seen["entries_read"]) == (1, __version__, {"ticks": 60})
+    found = {" ".join(line.split()) for line in inspect("checkpoint")[1].splitlines()}
+    assert {"holds 3 series: s2 1, default 2", "state sound"} <= found
+    assert "position 1700000005900-0 of ticks, 60 entries read" in found
+
+    if folder:
+        for path in folder.rglob("*.safetensors"):
+            path.write_bytes(path.read_bytes()[:-1])
+    else:
+        for key in client.keys("foretick:{default}:checkpoint:0*"):
+            piece = client.hget(key, 0)
+            client.hset(key, 0, bytes([piece[0] ^ 1]) + piece[1:])
+    before = {key: client.dump(key) for key in client.keys()}  # noqa: SIM118  redis-py iterates over nothing
+    damaged = inspect("checkpoint")[1]
+    assert "not used by a start: its checksum does not fit" in damaged
+    assert "state sound" not in " ".join(damaged.split())
+    assert {key: client.dump(key) for key in client.keys()} == before  # noqa: SIM118  as above
+
+
+def test_a_checkpoint_of_a_redis_that_was_emptied_is_told_so(checkpointed, inspect, tmp_path, monkeypatch):
+    client = checkpointed(tmp_path / "state")
+    monkeypatch.setenv("FORETICK_CHECKPOINT__STORE", str(tmp_path / "state"))
+    client.flushall()
+    client.xadd("ticks", {"value": 1})
+    assert "it is of another Redis, or of one that was emptied since" in inspect("checkpoint")[1]
+
+
+def test_a_folder_that_is_not_there_is_not_made(redis_server, inspect, tmp_path, monkeypatch):
+    redis_server.client().xadd("ticks", {"value": 1})
+    monkeypatch.setenv("FORETICK_CHECKPOINT__STORE", str(tmp_path / "state"))
+    assert "generations none" in " ".join(inspect("checkpoint")[1].split())
+    assert not (tmp_path / "state").exists()

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from foretick.app.side import SideThread
-from foretick.app.states import Identity, Mark, State, pack_state
+from foretick.app.states import Identity, State, pack_state
 from foretick.core.snapshots import Room
 from foretick.errors import CheckpointFailed, ForetickError, LeaseLost
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from concurrent.futures import Future
 
+    from foretick.app.marks import Mark
     from foretick.app.states import StatefulEngine
     from foretick.ports.checkpoints import CheckpointStore, Generation
     from foretick.ports.connection import Command

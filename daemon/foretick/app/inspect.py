@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from foretick.app.access import connected
+from foretick.app.inspect_checkpoints import look_at_generations
 from foretick.errors import EXIT_CLEAN, UsageError
 from foretick.ports.inspection import (
     DEAD_ENTRIES,
@@ -23,6 +24,7 @@ from foretick.ports.inspection import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from foretick.app.inspect_checkpoints import GenerationSeen
     from foretick.app.settings import Settings
     from foretick.ports.connection import RedisConnection
     from foretick.ports.inspection import InputSeen, KeySeen, LeaseSeen, StreamSeen
@@ -68,6 +70,7 @@ def run(settings: Settings, options: Options) -> int:
             report["checkpoints"] = {
                 name: look_at_checkpoints(connection, name, settings.prefix) for name in partitions
             }
+            report["generations"] = {name: look_at_generations(connection, settings, name) for name in partitions}
     hidden = len(names) - len(names[:STREAMS_MAX])
     if options.json:
         sys.stdout.write(json.dumps(_plain(report), indent=1, ensure_ascii=False) + "\n")
@@ -98,7 +101,10 @@ def _plain(value: Any) -> Any:
 def _lines(report: Mapping[str, Any], now_ms: float) -> Iterator[str]:
     sections: list[Iterable[str]] = [_stream_lines(one, now_ms) for one in report.get("streams", ())]
     sections += [_lease_lines(one) for one in report.get("leases", ())]
-    sections += [_checkpoint_lines(name, keys) for name, keys in report.get("checkpoints", {}).items()]
+    generations = report.get("generations", {})
+    sections += [
+        _checkpoint_lines(name, keys, generations[name], now_ms) for name, keys in report.get("checkpoints", {}).items()
+    ]
     for number, section in enumerate(sections):
         if number:
             yield ""
@@ -155,8 +161,14 @@ def _lease_lines(seen: LeaseSeen) -> Iterator[str]:
     yield _line("left", f"{(seen.left_ms or 0) / 1000.0:.1f} s, if it is not renewed")
 
 
-def _checkpoint_lines(partition: str, keys: list[KeySeen]) -> Iterator[str]:
+def _checkpoint_lines(
+    partition: str, keys: list[KeySeen], generations: list[GenerationSeen], now_ms: float
+) -> Iterator[str]:
     yield f"checkpoint of partition {partition}"
+    if not generations:
+        yield _line("generations", "none: a start replays the streams from their first entries")
+    for generation in generations:
+        yield from _generation_lines(generation, now_ms)
     if not keys:
         yield _line("keys", "none in Redis")
     width = max((len(one.key) for one in keys[:KEYS_SHOWN]), default=0)
@@ -166,6 +178,20 @@ def _checkpoint_lines(partition: str, keys: list[KeySeen]) -> Iterator[str]:
         yield f"  {one.key:<{width}}   {one.kind}, {length}{memory}"
     if len(keys) > KEYS_SHOWN:
         yield _line("", f"and {len(keys) - KEYS_SHOWN:,} more keys, {_bytes(_sum(keys))} in all")
+
+
+def _generation_lines(seen: GenerationSeen, now_ms: float) -> Iterator[str]:
+    size = f"{seen.name}   {_bytes(seen.size_bytes)}" if seen.name else "unreadable"
+    yield _line("generation", size + (f", foretick {seen.version}, schema {seen.schema}" if seen.version else ""))
+    if seen.saved_ms is not None:
+        yield _line("saved", f"{_time(str(seen.saved_ms))}, {_age(now_ms - seen.saved_ms)} ago")
+        groups = ", ".join(f"{group} {series:,}" for group, series in seen.groups.items())
+        yield _line("holds", f"{seen.series:,} series" + (f": {groups}" if len(seen.groups) > 1 else ""))
+    for stream, position in list(seen.positions.items())[:SERIES_SHOWN]:
+        yield _line("position", f"{position} of {stream}, {seen.entries_read[stream]:,} entries read")
+    if len(seen.positions) > SERIES_SHOWN:
+        yield _line("", f"and of {len(seen.positions) - SERIES_SHOWN:,} more streams")
+    yield _line("state", f"not used by a start: {seen.unsound}" if seen.unsound else "sound")
 
 
 def _sum(keys: list[KeySeen]) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from foretick.app.checkpointing import Checkpointer
 from foretick.app.patience import StopRequested
 from foretick.app.restoring import Restoring, Standing, history_of, remember_history
-from foretick.app.states import Identity, Mark
+from foretick.app.states import Identity
 from foretick.errors import ConnectionLost
 from foretick.ports.streams import Commit
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from foretick.app.answers import ForecastEngine
     from foretick.app.commits import Committer
+    from foretick.app.marks import Mark
     from foretick.app.recovery import Settled
     from foretick.app.restoring import Restored
     from foretick.app.states import StatefulEngine

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from foretick.app.commits import Committer
     from foretick.app.garbage import GarbageRounds
     from foretick.app.keeping import Keeping
+    from foretick.app.marks import Mark
     from foretick.app.recovery import Settled
-    from foretick.app.states import Mark
     from foretick.ports.endpoints import Health
     from foretick.ports.positions import StreamKeys
     from foretick.ports.telemetry import Telemetry

@@ -9,8 +9,8 @@ import numpy as np
 
 from foretick.app.answers import Pending, answer
 from foretick.app.commits import StartOver
+from foretick.app.marks import Mark
 from foretick.app.merging import Merge
-from foretick.app.states import Mark
 from foretick.errors import ConnectionLost, ForetickError, ServerRefused
 from foretick.ports.positions import later, set_position, stream_infos
 from foretick.ports.streams import Commit, id_order, read_command

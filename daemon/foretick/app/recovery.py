@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from foretick.app.commits import Committer
-    from foretick.app.states import Mark
+    from foretick.app.marks import Mark
     from foretick.ports.connection import Command
     from foretick.ports.endpoints import Health
     from foretick.ports.positions import StreamKeys, Survey

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from foretick.app.states import Identity, Mark, check_fit, unpack_state
+from foretick.app.states import Identity, check_fit, unpack_state
 from foretick.errors import CheckpointUnsound, StateUnreadable
 from foretick.ports.checkpoints import unpack
 from foretick.ports.connection import good
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
+    from foretick.app.marks import Mark
     from foretick.app.states import State, StatefulEngine
     from foretick.ports.checkpoints import CheckpointStore, Generation
     from foretick.ports.connection import Command, RedisConnection

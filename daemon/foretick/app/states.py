@@ -7,17 +7,13 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-
 from foretick import __version__
+from foretick.app.marks import Mark, pack_marks, unpack_marks
 from foretick.core.snapshots import flatten, unflatten
 from foretick.errors import CheckpointUnsound
 from foretick.ports.checkpoints import Packed
-from foretick.ports.streams import id_order
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
     from numpy.typing import NDArray
 
     from foretick.core.snapshots import Room, Snapshot
@@ -42,21 +38,6 @@ class StatefulEngine(Protocol):
 
     def restore(self, snapshot: Snapshot) -> None:
         """Become the engine of a snapshot."""
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """Where one stream stood.
-
-    Attributes:
-        stream: its key.
-        position: the committed position.
-        entries_read: entries up to there since the stream began.
-    """
-
-    stream: bytes
-    position: bytes
-    entries_read: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +79,7 @@ class State:
 
 def pack_state(state: State) -> Packed:
     """The container of this state; its arrays must not change before it is written."""
-    arrays: dict[str, NDArray[Any]] = _pack_marks(state.marks.values())
+    arrays: dict[str, NDArray[Any]] = pack_marks(state.marks.values())
     groups: dict[str, Any] = {}
     for number, (group, snapshot) in enumerate(state.snapshots.items()):
         parts, groups[group] = flatten(snapshot)
@@ -133,7 +114,7 @@ def unpack_state(contents: Contents) -> State:
             group: unflatten(arrays, values)
             for (group, values), arrays in zip(facts["groups"].items(), by_group, strict=True)
         }
-        return State(identity, _unpack_marks(contents.arrays), int(facts["saved_ms"]), snapshots)
+        return State(identity, unpack_marks(contents.arrays), int(facts["saved_ms"]), snapshots)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise CheckpointUnsound(f"it does not hold a partition's state: {error!r:.100}") from error
 
@@ -156,28 +137,3 @@ def check_fit(engine: StatefulEngine, snapshot: Snapshot) -> None:
         wanted = (first, *own[name].shape[1:])
         if array.shape != wanted or array.dtype != own[name].dtype:
             raise CheckpointUnsound(f"its array {name} is {array.dtype} {array.shape}, not {own[name].dtype} {wanted}")
-
-
-def _pack_marks(marks: Iterable[Mark]) -> dict[str, NDArray[Any]]:
-    """As arrays: the JSON of ten thousand streams would hold up the loop while it is made."""
-    marks = list(marks)
-    return {
-        "streams.bytes": np.frombuffer(b"".join([mark.stream for mark in marks]), np.uint8),
-        "streams.length": np.array([len(mark.stream) for mark in marks], np.int64),
-        "streams.position": np.array([id_order(mark.position) for mark in marks], np.uint64).reshape(-1, 2),
-        "streams.entries_read": np.array([mark.entries_read for mark in marks], np.int64),
-    }
-
-
-def _unpack_marks(arrays: Mapping[str, NDArray[Any]]) -> dict[bytes, Mark]:
-    lengths, joined = arrays["streams.length"].tolist(), arrays["streams.bytes"].tobytes()
-    positions, entries_read = arrays["streams.position"].tolist(), arrays["streams.entries_read"].tolist()
-    if sum(lengths) != len(joined):
-        raise ValueError("the streams' keys do not add up")
-    marks: dict[bytes, Mark] = {}
-    begin = 0
-    for length, (ms, seq), read in zip(lengths, positions, entries_read, strict=True):
-        stream = joined[begin : begin + length]
-        marks[stream] = Mark(stream, b"%d-%d" % (ms, seq), read)
-        begin += length
-    return marks

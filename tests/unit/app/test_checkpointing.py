@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from foretick.app.checkpointing import Checkpointer
+from foretick.app.marks import Mark
 from foretick.app.restoring import Restoring, Standing, history_of
-from foretick.app.states import Identity, Mark
+from foretick.app.states import Identity
 from foretick.core.engine import Engine
 from foretick.core.recipe import LearnRecipe, Recipe
 from foretick.core.records import Ticks
