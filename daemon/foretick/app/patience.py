@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 FIRST_WAIT_SECONDS = 0.05  # a restarted Redis is often back within the first tries
 LONGEST_WAIT_SECONDS = 1.0  # recovery is noticed within a second
+TRY_SECONDS = 15.0  # a try after a wait: connecting to a server that hangs takes five, an exchange with it three
 
 log = structlog.get_logger()
 
@@ -113,7 +114,7 @@ class Patience:
         self._health.set(condition, False, detail)
         longest = min(self._longest_seconds, FIRST_WAIT_SECONDS * 2**self._tries)
         self._tries = min(self._tries + 1, 16)
-        self._health.beat(longest + self._longest_seconds)
+        self._health.beat(longest + TRY_SECONDS)
         self.stop.pause(random.uniform(0, longest))  # noqa: S311  jitter is no secret
 
     def over(self) -> None:
