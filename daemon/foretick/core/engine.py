@@ -77,7 +77,8 @@ class Engine:
         self._intervals = intervals_of(self._arena, self.recipe)
         self.outputs = output_names(self.recipe.interval.levels)
         self._recorder = recorder_of(self.shape, self.recipe.learn)
-        self._schedule = Schedule()
+        # What has learned before is not in the hurry of a group's first ticks, whose steps would tear it down again.
+        self._schedule = Schedule(t=float(self.recipe.learn.early_until) if init else 0.0)
         self._life = Life(self.recipe.ttl_ms)
         self._expired = 0  # series that were forgotten
         self._tally = Tally.empty(len(self.experts), len(self.recipe.interval.levels))
