@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from foretick.core import ensemble_compact, features
 from foretick.core.columns import FREE, ByteLog, Table
-from foretick.core.ensemble_compact import linear_width
-from foretick.core.features import LINEAR_WIDTH, WIDTH
 from foretick.core.features_compact import season_count
 from foretick.core.recipe import IntervalRecipe
 from foretick.core.window import Window
@@ -47,6 +46,7 @@ def record_dtype(recipe: Recipe, experts: int) -> np.dtype[np.void]:
         ("scale", np.float64),  # s, running mean absolute first difference
         ("fast", np.float64),  # the same with a short memory
         ("move", np.float64),  # the same without a bound on outliers: the unit of the live scores
+        ("spacing", np.float32),  # running mean of the gap
         ("deviation", np.float64, (averages,)),  # y − moving average, one per rate
         ("late_run", np.int32),  # late ticks in a row
         ("mean_error", np.float32),  # |y − ŷ| over ~1,000 ticks, for people to look at
@@ -66,13 +66,14 @@ def record_dtype(recipe: Recipe, experts: int) -> np.dtype[np.void]:
         fields += [
             ("swing", np.float64, (seasons,)),  # D, the change since one season ago, in scales
             ("season", np.int32, (seasons,)),  # seasonal lags in ticks; 0 where there is none
-            ("linear_x", np.float32, (linear_width(recipe),)),  # what the standing linear forecast was made from
+            # What the standing linear forecast was made from, as it was kept.
+            ("linear_x", np.float16, (ensemble_compact.linear_width(recipe),)),
         ]
     else:
         fields += [
             ("season", np.int32, (2,)),
-            ("linear_x", np.float32, (LINEAR_WIDTH,)),
-            ("inputs", np.float32, (WIDTH,)),  # the LSTM's latest inputs
+            ("linear_x", np.float32, (features.linear_width(recipe),)),
+            ("inputs", np.float32, (features.input_width(recipe),)),  # the LSTM's latest inputs
         ]
     if isinstance(recipe.interval, IntervalRecipe):
         fields += [

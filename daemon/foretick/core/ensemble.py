@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from foretick.core.features import LINEAR_FORECASTS, LINEAR_WIDTH, PLAIN_WIDTH, WIDTH
+from foretick.core.features import LINEAR_FORECASTS, LINEAR_WIDTH, PLAIN_WIDTH, input_width, linear_width
 from foretick.core.linear import LinearBank
 
 if TYPE_CHECKING:
@@ -30,11 +30,13 @@ class Ensemble:
 
     def __init__(self, arena: Arena, recipe: Recipe) -> None:
         self._recipe = recipe
-        self._sees = np.ones((len(recipe.linear), LINEAR_WIDTH), np.float32)
-        self._sees[[not one.seasonal for one in recipe.linear], PLAIN_WIDTH:] = 0
-        self._linear = LinearBank(arena.table, "linear", LINEAR_WIDTH, recipe.linear) if recipe.linear else None
+        width = linear_width(recipe)
+        self._sees = np.ones((len(recipe.linear), width), np.float32)
+        self._sees[[not one.seasonal for one in recipe.linear], PLAIN_WIDTH:LINEAR_WIDTH] = 0
+        self._linear = LinearBank(arena.table, "linear", width, recipe.linear) if recipe.linear else None
         readout = (recipe.readout,) if recipe.readout else ()
-        self._readout = LinearBank(arena.table, "readout", recipe.hidden + WIDTH + 1, readout) if readout else None
+        seen = recipe.hidden + input_width(recipe) + 1
+        self._readout = LinearBank(arena.table, "readout", seen, readout) if readout else None
 
     def forget(self, row: NDArray[np.int64]) -> None:
         """Begin anew for series that begin anew."""

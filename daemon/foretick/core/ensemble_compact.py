@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from foretick.core.exogenous import heard_width
 from foretick.core.features_compact import Layout
 from foretick.core.kalman import Kalman
 from foretick.core.linear import LinearBank
@@ -35,7 +36,8 @@ class CompactEnsemble:
         assert recipe.compact is not None
         compact, self._recipe, self._features = recipe.compact, recipe, features
         layout = Layout(compact)
-        self._columns, self._heard = layout.linear, layout.heard
+        self._heard = layout.heard
+        self._columns = [*layout.linear, *range(layout.width, layout.width + heard_width(recipe))]
         k = linear_width(recipe)
         self._linear = LinearBank(arena.table, "linear", k, (compact.linear,), packed=compact.packed)
         self._kalman = Kalman(arena.table, compact.kalman)
@@ -51,7 +53,7 @@ class CompactEnsemble:
         settled = t > 0  # a first tick settles nothing
         if not settled.all():
             row, block, z, t = row[settled], block[settled], z[settled], t[settled]
-        self._linear.learn(row, block["linear_x"][:, None, :], z, t)
+        self._linear.learn(row, block["linear_x"].astype(np.float32)[:, None, :], z, t)
         self._kalman.learn(row, self._kalman.seen(self._features.recent(row, t - 1)), z, t)
 
     def forecast_linear(self, row: NDArray[np.int64], block: Block, sight: Sight) -> None:
@@ -60,7 +62,8 @@ class CompactEnsemble:
         seen[:, :-1] = sight.x[:, self._columns]
         seen[:, -1] = 1.0
         said = np.empty((len(row), 2), np.float32)
-        said[:, :1] = self._linear.forecast(row, seen[:, None, :])
+        # As it is kept, so that what is learned from is what was forecast from.
+        said[:, :1] = self._linear.forecast(row, seen.astype(np.float32)[:, None, :])
         said[:, 1] = self._kalman.forecast(row, self._kalman.seen(sight.linear))
         clip = self._recipe.mix.clip
         said = np.where(block["t"][:, None] < self._recipe.linear_cold_ticks, 0, said.clip(-clip, clip))
@@ -75,4 +78,4 @@ class CompactEnsemble:
 def linear_width(recipe: Recipe) -> int:
     """k, features of the linear expert."""
     assert recipe.compact is not None
-    return len(Layout(recipe.compact).linear) + 1
+    return len(Layout(recipe.compact).linear) + heard_width(recipe) + 1

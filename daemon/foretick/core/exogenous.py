@@ -21,11 +21,16 @@ if TYPE_CHECKING:
 
     from foretick.core.arena import Block
     from foretick.core.columns import Table
-    from foretick.core.recipe import ScalingRecipe
+    from foretick.core.recipe import Recipe, ScalingRecipe
 
 COLUMNS = 4  # of each feature
 _WEIGHTS = np.array([0.3, 0.1])  # of the two deviations, as for the target
 _RATES = np.array([0.1, 0.01])
+
+
+def heard_width(recipe: Recipe) -> int:
+    """4E, the columns that come of the features besides a target."""
+    return COLUMNS * (len(recipe.features) - 1)
 
 
 class Exogenous:
@@ -39,7 +44,6 @@ class Exogenous:
 
     def __init__(self, table: Table, features: int, recipe: ScalingRecipe) -> None:
         self._recipe = recipe
-        self.width = COLUMNS * features
         self._state = table.column("exogenous", (features, 6), np.float64)  # value, scale, d, d before, two deviations
 
     def take(self, row: NDArray[np.int64], block: Block, x: NDArray[np.float64]) -> NDArray[np.float32]:

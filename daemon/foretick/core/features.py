@@ -1,6 +1,6 @@
 """What the model sees at each tick: numbers that do not change when a series is shifted or measured in another unit.
 
-The LSTM's F = 27 inputs
+The LSTM's F = 28 inputs
     0–7     asinh(d_{t−i}/s), i = 0 … 7: the latest first differences
     8–9     asinh of the deviations from two moving averages, in scales
     10–13   the day: asinh(d/s) at t+2−P, t+1−P, t−P, and asinh(.3 (y_t − y_{t−P})/s); 0 without a season
@@ -8,10 +8,12 @@ The LSTM's F = 27 inputs
     18–21   sin and cos of the time of day and of the week at the expected time of the next tick
     22      log(fast scale / scale)
     23      1/(1 + t/50): how young the series is
-    24–26   asinh of the forecasts of the linear experts, filled in by the engine
+    24–26   asinh of the forecasts of the linear experts, filled in by the ensemble
+    27      log of the latest spacing over its running mean: 0 on a regular series
+    28–     asinh of what is heard of other features (`exogenous`)
 
 The linear experts' 27 features, all clipped to ±20 scales: the latest 16 differences, 1, the two deviations, and
-columns 10–17, none of them compressed.
+columns 10–17, none of them compressed; then what is heard of other features.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
+from foretick.core.exogenous import heard_width
 from foretick.core.recipe import MS_PER_DAY
 from foretick.core.scaling import inverse_scale
 from foretick.core.seasons import update_seasons
@@ -33,7 +36,8 @@ if TYPE_CHECKING:
 
 RECENT = 8  # first differences
 LINEAR_FORECASTS = slice(24, 27)  # columns of the inputs
-WIDTH = 27  # F
+PACE = 27  # column of the inputs
+WIDTH = 28  # F, without other features
 DIFFERENCES = 16  # of the linear features
 PLAIN_WIDTH = DIFFERENCES + 3  # linear features without seasons
 LINEAR_WIDTH = PLAIN_WIDTH + 8
@@ -41,9 +45,20 @@ _ASINH = slice(0, 18)  # columns that are compressed: differences have heavy tai
 _AVERAGE_WEIGHTS = np.array([0.3, 0.1])  # a deviation from a slower average is larger; brings both near one
 SEASON_WEIGHT = 0.3  # likewise for the change since one season ago
 YOUTH_TICKS = 50.0
+_PACE_MAX = 5.0  # a gap of a hundred and fifty spacings: a longer one says no more
 RATIO_FLOOR = 0.05  # of fast over slow scale: a pause is no −∞
 _DAY_AND_WEEK_MS = np.array([MS_PER_DAY, 7 * MS_PER_DAY])
 _OFFSETS = np.arange(DIFFERENCES + 1)[None, :]
+
+
+def input_width(recipe: Recipe) -> int:
+    """F of a recipe."""
+    return WIDTH + heard_width(recipe)
+
+
+def linear_width(recipe: Recipe) -> int:
+    """k, features of the linear experts of a recipe."""
+    return LINEAR_WIDTH + heard_width(recipe)
 
 
 class Sight(NamedTuple):
@@ -82,9 +97,33 @@ class Features:
         self._arena.window.push(row, block["t"], block["y"])
         update_seasons(self._arena, row, block, self._recipe.season)
 
-    def see(self, row: NDArray[np.int64], block: Block) -> Sight:
-        """What there is to see after tick t."""
-        return Sight(*features(self._arena, row, block, self._recipe))
+    def see(self, row: NDArray[np.int64], block: Block, heard: NDArray[np.float32] | None) -> Sight:
+        """What there is to see after tick t; `heard` are the (n, 4E) columns of other features."""
+        x, linear, seasonal = features(self._arena, row, block, self._recipe)
+        return Sight(beside(x, asinh(heard)), beside(linear, heard), seasonal)
+
+    def ahead(self, row: NDArray[np.int64], block: Block, steps: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(n, M) y_{t+h−P} − y_t in scales for each number of steps h; 0 where there is no season yet."""
+        P = block["season"][:, 0, None].astype(np.int64)
+        past = self._arena.window.at(row, block["t"], (P - steps).clip(0))
+        known = (steps <= P) & (block["t"][:, None] > P)
+        return np.where(known, (past - block["y"][:, None]) * inverse_scale(block), 0.0)
+
+
+def beside(columns: NDArray[np.float32], heard: NDArray[np.float32] | None) -> NDArray[np.float32]:
+    """These columns with those heard of other features behind them."""
+    return columns if heard is None else np.concatenate([columns, heard], axis=1)
+
+
+def asinh(heard: NDArray[np.float32] | None) -> NDArray[np.float32] | None:
+    """Compressed, if there is anything."""
+    return None if heard is None else torch.asinh(torch.from_numpy(heard)).numpy()
+
+
+def pace(block: Block) -> NDArray[np.float64]:
+    """(n,) log of the latest spacing over its running mean, in milliseconds."""
+    ratio = (block["gap"] + 1.0) / (block["spacing"] + 1.0)
+    return torch.log_(torch.from_numpy(ratio.astype(np.float64))).numpy().clip(-_PACE_MAX, _PACE_MAX)
 
 
 def season_offsets(season: NDArray[np.int32]) -> NDArray[np.int64]:
@@ -143,6 +182,7 @@ def features(
     ratio = block["fast"] * per_scale[:, 0]
     x[:, 22] = torch.log_(torch.from_numpy(ratio + RATIO_FLOOR)).numpy()
     x[:, 23] = 1.0 / (1.0 + t / YOUTH_TICKS)
+    x[:, PACE] = pace(block)
     return x, linear, seasonal
 
 

@@ -13,9 +13,11 @@ bin b has seen,
     p_b ← p_b + max(rate, 1/(1 + (t − 1)/bins)) (clip(z, ±8) − p_b)
 
 The LSTM's inputs, in order: asinh of the 8 latest u; asinh of the deviations from two moving averages, in scales; for
-the day, and for the week if the recipe says so, asinh of u_{t+2−P}, u_{t+1−P}, u_{t−P} and .3 D; sin and cos of the
-time of day and of the week of the expected next tick; log(fast scale / scale); 1/(1 + t/50); asinh of the profiles'
-words for the next tick; asinh of the two linear experts' forecasts if the LSTM hears them.
+the day, and for the week if the recipe says so, asinh of u_{t+2−P}, u_{t+1−P}, u_{t−P} and .3 D; asinh of the
+profiles' words for the next tick; sin and cos of the
+time of day and of the week of the expected next tick; log(fast scale / scale); 1/(1 + t/50); log of the latest spacing
+over its running mean; asinh of the two linear experts' forecasts if the LSTM hears them; asinh of what is heard of
+other features.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from foretick.core.features import RATIO_FLOOR, RECENT, SEASON_WEIGHT, YOUTH_TICKS, Sight, clock
+from foretick.core.features import RATIO_FLOOR, RECENT, SEASON_WEIGHT, YOUTH_TICKS, Sight, asinh, beside, clock, pace
 from foretick.core.recipe import MS_PER_DAY
 from foretick.core.scaling import inverse_scale
 from foretick.core.seasons import update_seasons
@@ -83,8 +85,8 @@ class Layout:
 
     @property
     def heard(self) -> slice:
-        """The linear experts' forecasts."""
-        first = self.ratio + 2
+        """The linear experts' forecasts, behind ratio, youth and pace."""
+        first = self.ratio + 3
         return slice(first, first + 2 * self.recipe.heard)
 
     @property
@@ -161,8 +163,20 @@ class CompactFeatures:
         moves = self._arena.window.at(row, t, self._recent)
         return np.where(self._recent < t[:, None], moves, 0).astype(np.float32)
 
-    def see(self, row: NDArray[np.int64], block: Block) -> Sight:
-        """What there is to see after tick t."""
+    def ahead(self, row: NDArray[np.int64], block: Block, steps: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(n, M) the change over the season that began P − h ticks ago, in scales, for each number of steps h.
+
+        `steps` counts from 2 up; 0 where there is no season yet.
+        """
+        window, P = self._arena.window, block["season"][:, 0, None].astype(np.int64)
+        since = np.arange(1, int(steps[-1]) + 1)
+        moves = window.at(row, block["t"], (P - since).clip(0) % window.length).astype(np.float64)
+        changes = moves.cumsum(axis=1)[:, steps - 1] - block["swing"][:, 0, None]
+        known = (steps <= P) & (block["t"][:, None] > P)
+        return np.where(known, changes, 0.0)
+
+    def see(self, row: NDArray[np.int64], block: Block, heard: NDArray[np.float32] | None) -> Sight:
+        """What there is to see after tick t; `heard` are the (n, 4E) columns of other features."""
         layout, clip, t = self._layout, self._recipe.scaling.clip, block["t"]
         per_scale = inverse_scale(block)
         x = np.zeros((len(row), layout.width), np.float32)
@@ -179,7 +193,8 @@ class CompactFeatures:
         ratio = block["fast"] * per_scale[:, 0]
         x[:, layout.ratio] = torch.log_(torch.from_numpy(ratio + RATIO_FLOOR)).numpy()
         x[:, layout.ratio + 1] = 1.0 / (1.0 + t / YOUTH_TICKS)
-        return Sight(x, moves, seasonal)
+        x[:, layout.ratio + 2] = pace(block)
+        return Sight(beside(x, asinh(heard)), moves, seasonal)
 
     def _see_seasons(self, row: NDArray[np.int64], block: Block, x: NDArray[np.float32]) -> NDArray[np.float64]:
         """Write the season columns; (n,) the seasonal naive forecast, in scales."""

@@ -26,17 +26,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from foretick.core import experts
+from foretick.core.features import linear_width
 from foretick.core.intervals import Intervals
 from foretick.core.linear import LinearBank
-from foretick.core.scaling import TINY, outcome
+from foretick.core.recipe import IntervalRecipe
+from foretick.core.scaling import inverse_scale, outcome
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from foretick.core.arena import Arena, Block
+    from foretick.core.arena import Block
+    from foretick.core.columns import Table
+    from foretick.core.features import Features, Sight
+    from foretick.core.features_compact import CompactFeatures
     from foretick.core.recipe import Recipe
 
-_NAMES = ("naive", "seasonal_naive", "ewma", "lstm")  # in the order of `experts`; then the linear one
+_EWMA, _LSTM, _LINEAR = 2, 3, 4  # places of the experts behind naive and seasonal naive
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,24 +69,27 @@ class Horizons:
     """The further horizons of a group's series.
 
     Args:
-        arena: where their state lives, row by row.
+        table: where their state lives, row by row.
         recipe: constants; its horizon is 2 or more.
-        width: of the linear features.
+        features: which look a season back.
     """
 
-    def __init__(self, arena: Arena, recipe: Recipe, width: int) -> None:
-        self._arena, self._recipe = arena, recipe
+    def __init__(self, table: Table, recipe: Recipe, features: Features | CompactFeatures) -> None:
+        self._recipe, self._seen = recipe, features
         self.steps = np.arange(2, recipe.horizon + 1)  # (M,) h
         M, H, L = len(self.steps), recipe.horizon, len(recipe.interval.levels)
-        K = len(_NAMES) + (recipe.far_linear is not None)
+        far_linear = None if recipe.compact else recipe.far_linear
+        K = _LINEAR + (far_linear is not None)
         self._prior = experts.priors(K, recipe.mix)
-        table = arena.table
         self._records = table.column("far", (M * _far_dtype(K, L).itemsize,), np.uint8)
         self._dtype = _far_dtype(K, L)
         self._waiting = table.column("far.waiting", (M * H * _waiting_dtype(K, L).itemsize,), np.uint8)
         self._waiting_dtype = _waiting_dtype(K, L)
-        self._intervals = Intervals(table, recipe.interval, "far.residuals", M)
-        self._linear = LinearBank(table, "far.linear", width, [recipe.far_linear] * M) if recipe.far_linear else None
+        levels = recipe.interval.levels
+        conformal = recipe.interval if isinstance(recipe.interval, IntervalRecipe) else IntervalRecipe(levels)
+        self._intervals = Intervals(table, conformal, "far.residuals", M)
+        width = linear_width(recipe)
+        self._linear = LinearBank(table, "far.linear", width, [far_linear] * M) if far_linear else None
         self._features = table.column("far.features", (H if self._linear else 0, width), np.float32)
 
     def forget(self, row: NDArray[np.int64]) -> None:
@@ -109,8 +117,8 @@ class Horizons:
         far["t"] = made
         for field in ("yhat", "phat", "expert", "bounds"):
             far[field] = due[field]
-        z = outcome(y[:, None] - due["y"], due["scale"])
-        z = np.where(stands, z.clip(-self._clip, self._clip), 0).astype(np.float32)
+        change = outcome(y[:, None] - due["y"], due["scale"]).clip(-self._clip, self._clip)
+        z = np.where(stands, change, 0).astype(np.float32)
         rows = (row[:, None] * M + np.arange(M))[stands]
         settled = far[stands]
         _, held = self._intervals.settle(rows, settled, np.broadcast_to(y[:, None], (n, M))[stands])
@@ -131,7 +139,7 @@ class Horizons:
         row: NDArray[np.int64],
         block: Block,
         zhat: NDArray[np.float32],
-        linear: NDArray[np.float32],
+        sight: Sight,
         warm: NDArray[np.bool_],
     ) -> NDArray[np.float64]:
         """Forecast from the newest tick.
@@ -140,15 +148,15 @@ class Horizons:
             row: (n,) distinct ascending rows.
             block: (n,) records after the tick.
             zhat: (n, M) the network's outputs of the further horizons.
-            linear: (n, k) linear features.
+            sight: what there is to see after the tick.
             warm: (n,) whether the next tick's forecast is more than the naive one.
 
         Returns:
-            (n, M · (2L + 2)) what is told of each horizon: forecast, bounds, anomaly score.
+            (n, M · (2L + 1)) what is told of each horizon: forecast and bounds.
         """
         n, M, H = len(row), len(self.steps), self._recipe.horizon
         far = self._gather(row)
-        far["expert"] = self._experts(row, block, zhat, linear)
+        far["expert"] = self._experts(row, block, np.where(np.isfinite(zhat), zhat, 0), sight.linear)
         flat = far.reshape(-1)
         weight = experts.weights(flat, self._prior, self._recipe.mix).reshape(n, M, -1)
         phat = np.where(warm[:, None], (weight * far["expert"]).sum(axis=2), 0).clip(-self._clip, self._clip)
@@ -166,7 +174,7 @@ class Horizons:
         waiting[np.arange(n), :, block["t"] % H] = place
         self._waiting.rows[row] = waiting.view(np.uint8).reshape(n, -1)
         if self._linear:
-            self._features.rows[row, block["t"] % H] = linear
+            self._features.rows[row, block["t"] % H] = sight.linear
         told = [far["yhat"][:, :, None]]
         if self._recipe.interval.levels:
             told.append(self._intervals.told(flat).reshape(n, M, -1))
@@ -175,7 +183,7 @@ class Horizons:
     @property
     def _clip(self) -> NDArray[np.float64]:
         """(M,) bound of a change over h ticks, in scales."""
-        return self._recipe.mix.clip * self.steps
+        return np.multiply(self._recipe.mix.clip, self.steps, dtype=np.float64)
 
     def _gather(self, row: NDArray[np.int64]) -> NDArray[Any]:
         """(n, M) a copy of the far records."""
@@ -186,20 +194,15 @@ class Horizons:
     ) -> NDArray[np.float32]:
         """(n, M, K) what each expert says, in scales."""
         n, M = zhat.shape
-        known = block["scale"] > TINY
-        per_scale = np.where(known, 1 / np.where(known, block["scale"], 1.0), 0.0)
         said = np.zeros((n, M, len(self._prior)))
-        P = block["season"][:, 0].astype(np.int64)
-        offset = np.clip(P[:, None] - self.steps, 0, None)
-        past = self._arena.window.at(row, block["t"], offset)
-        seasonal = (P[:, None] >= self.steps) & (block["t"] > P)[:, None]
-        said[:, :, experts.SEASONAL_NAIVE] = np.where(seasonal, (past - block["y"][:, None]) * per_scale[:, None], 0)
-        said[:, :, experts.EWMA] = -(block["deviation"][:, experts.EWMA_AVERAGE] * per_scale)[:, None]
-        said[:, :, experts.LSTM] = zhat * np.sqrt(self.steps)
+        said[:, :, experts.SEASONAL_NAIVE] = self._seen.ahead(row, block, self.steps)
+        if block["deviation"].shape[1] > experts.EWMA_AVERAGE:
+            said[:, :, _EWMA] = -block["deviation"][:, experts.EWMA_AVERAGE, None] * inverse_scale(block)
+        said[:, :, _LSTM] = zhat * np.sqrt(self.steps)
         if self._linear:
             talks = block["t"][:, None] >= self._recipe.linear_cold_ticks + self.steps
             x = np.repeat(linear[:, None], M, axis=1)
-            said[:, :, -1] = np.where(talks, self._linear.forecast(row, x), 0)
+            said[:, :, _LINEAR] = np.where(talks, self._linear.forecast(row, x), 0)
         return said.clip(-self._clip[:, None], self._clip[:, None]).astype(np.float32)
 
 

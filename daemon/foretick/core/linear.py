@@ -97,14 +97,15 @@ class LinearBank:
         Args:
             rows: (n,) distinct ascending rows.
             x: (n, m, k) float32 features that the settled forecasts were made from.
-            z: (n,) float32 outcomes, in scales, clipped.
-            t: (n,) number of outcomes so far, this one included.
+            z: (n,) float32 outcomes, in scales, clipped; (n, m) where each expert forecasts something else.
+            t: (n,) number of outcomes so far, this one included; (n, m) likewise.
         """
         at = as_slice(rows)
         state = theta, kept, rho, size, entered = [column.rows[at] for column in self._columns]
         Q = self._half.whole(kept) if self._half else kept
-        rate = np.maximum(_ERROR_RATE, 1.0 / np.maximum(t, 1)).astype(np.float32)[:, None]
-        self._learn(theta, Q, rho, size, entered, x, z[:, None], rate)
+        rate = np.maximum(_ERROR_RATE, 1.0 / np.maximum(t, 1)).astype(np.float32)
+        z, rate = (column if column.ndim > 1 else column[:, None] for column in (z, rate))
+        self._learn(theta, Q, rho, size, entered, x, z, rate)
         if self._half:
             self._half.keep(Q, kept)
         if not isinstance(at, slice):
@@ -123,9 +124,9 @@ class LinearBank:
         rate: NDArray[np.float32],
     ) -> None:
         """One update of n series, in place."""
+        rho[rho == 0] = 1
         enters = (x != 0) > entered
         if enters.any():
-            rho[rho == 0] = 1
             diagonal = np.einsum("nmkk->nmk", Q)
             diagonal[enters] = (self._start / rho[:, :, None] + np.zeros_like(x))[enters]
             entered |= enters

@@ -40,6 +40,7 @@ class Shape:
     inputs: int
     hidden: int
     layers: int = 1
+    outputs: int = 1  # O: horizons that the head forecasts
 
     @property
     def carried(self) -> int:
@@ -58,7 +59,9 @@ class Shape:
                 f"bias_ih_l{layer}": (4 * H,),
                 f"bias_hh_l{layer}": (4 * H,),
             }
-        return parts | {"head_weight": (H + F,), "head_bias": (1,)}
+        parts |= {"head_weight": (H + F,), "head_bias": (1,)}
+        further = self.outputs - 1
+        return parts | ({"head_weights": (further, H + F), "head_biases": (further,)} if further else {})
 
     @property
     def size(self) -> int:
@@ -82,8 +85,9 @@ def init_weights(shape: Shape, seed: int) -> Tensor:
     for layer in range(shape.layers):
         parts[f"bias_ih_l{layer}"].zero_()[forget] = 1.0
         parts[f"bias_hh_l{layer}"].zero_()
-    parts["head_weight"].zero_()
-    parts["head_bias"].zero_()
+    for name in parts:
+        if name.startswith("head"):
+            parts[name].zero_()
     return theta
 
 
@@ -99,6 +103,7 @@ class Stepper:
         self._layers = [_Layer(shape.hidden, parts, layer) for layer in range(shape.layers)]
         self._head = parts["head_weight"].clone().numpy()
         self._head_bias = float(parts["head_bias"])
+        self._further = [parts[name].clone().numpy() for name in ("head_weights", "head_biases") if name in parts]
 
     def step(
         self, x: NDArray[np.float32], h: NDArray[np.float32], c: NDArray[np.float32]
@@ -137,6 +142,14 @@ class Stepper:
         zhat = joint[:n].sum(axis=1) + np.float32(self._head_bias)
         return zhat, hidden[:n], cell[:n]
 
+    def further(self, x: NDArray[np.float32], h: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(n, O − 1) ẑ of the further horizons, from the inputs and the new hidden states of a step."""
+        weights, biases = self._further
+        seen = np.concatenate([h[:, -self.shape.hidden :], x], axis=1)
+        # Row by row and output by output: a product of matrices would round by who is beside whom.
+        columns = [(seen * head).sum(axis=1) for head in weights]
+        return np.asarray(np.stack(columns, axis=1) + biases, np.float32)
+
 
 class _Layer:
     """The packed weights of one layer."""
@@ -169,7 +182,7 @@ class SequenceModel:
             self._lstm = nn.LSTM(shape.inputs, shape.hidden, shape.layers, batch_first=True)
 
     def forecast(self, theta: Tensor, x: Tensor, h: Tensor, c: Tensor) -> Tensor:
-        """(B, T) forecasts ẑ after each of T ticks.
+        """(B, T, O) forecasts ẑ after each of T ticks.
 
         Args:
             theta: weights θ.
@@ -182,8 +195,12 @@ class SequenceModel:
         hidden, _ = torch.func.functional_call(self._lstm, weights, (x, (self._by_layer(h), self._by_layer(c))))
         head = parts["head_weight"]
         H = self.shape.hidden
-        forecast: Tensor = hidden @ head[:H] + x @ head[H:] + parts["head_bias"]
-        return forecast
+        first: Tensor = hidden @ head[:H] + x @ head[H:] + parts["head_bias"]
+        if self.shape.outputs == 1:
+            return first[:, :, None]
+        heads = parts["head_weights"]
+        further = hidden @ heads[:, :H].T + x @ heads[:, H:].T + parts["head_biases"]
+        return torch.cat([first[:, :, None], further], dim=2)
 
     def _by_layer(self, state: Tensor) -> Tensor:
         """(L, B, H) from (B, L · H), as `nn.LSTM` wants it."""

@@ -11,12 +11,19 @@ YHAT = "yhat"
 ANOMALY = "anomaly_score"
 
 
-def output_names(levels: Sequence[float]) -> tuple[str, ...]:
-    """The columns of `Forecasts.values`: the forecast, then of each level the lower and the upper bound."""
-    if not levels:
-        return (YHAT,)
-    bounds = [f"{YHAT}_{side}_{percent(level)}" for level in levels for side in ("lower", "upper")]
-    return (YHAT, *bounds, ANOMALY)
+def output_names(levels: Sequence[float], horizon: int = 1) -> tuple[str, ...]:
+    """The columns of `Forecasts.values`: the forecast, of each level the lower and the upper bound, the anomaly score.
+
+    Then forecast and bounds of each further horizon.
+    """
+    names = [YHAT, *_bounds(YHAT, levels)] + ([ANOMALY] if levels else [])
+    for h in range(2, horizon + 1):
+        names += [f"{YHAT}_{h}", *_bounds(f"{YHAT}_{h}", levels)]
+    return tuple(names)
+
+
+def _bounds(name: str, levels: Sequence[float]) -> list[str]:
+    return [f"{name}_{side}_{percent(level)}" for level in levels for side in ("lower", "upper")]
 
 
 def percent(level: float) -> str:

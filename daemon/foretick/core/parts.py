@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from foretick.core.ensemble import Ensemble
 from foretick.core.ensemble_compact import CompactEnsemble
-from foretick.core.features import WIDTH, Features
+from foretick.core.exogenous import Exogenous, heard_width
+from foretick.core.features import Features, input_width
 from foretick.core.features_compact import CompactFeatures, Layout
 from foretick.core.intervals import Intervals
 from foretick.core.lstm import Shape
@@ -21,8 +22,14 @@ if TYPE_CHECKING:
 
 def shape_of(recipe: Recipe) -> Shape:
     """Sizes of the network."""
-    inputs = Layout(recipe.compact).width if recipe.compact else WIDTH
-    return Shape(inputs=inputs, hidden=recipe.hidden, layers=recipe.layers)
+    inputs = Layout(recipe.compact).width + heard_width(recipe) if recipe.compact else input_width(recipe)
+    return Shape(inputs=inputs, hidden=recipe.hidden, layers=recipe.layers, outputs=recipe.horizon)
+
+
+def exogenous_of(arena: Arena, recipe: Recipe) -> Exogenous | None:
+    """What is heard of the features besides a target, if there are any."""
+    others = len(recipe.features) - 1
+    return Exogenous(arena.table, others, recipe.scaling) if others else None
 
 
 def senses_of(arena: Arena, recipe: Recipe) -> tuple[Features | CompactFeatures, Ensemble | CompactEnsemble]:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from foretick.core.lstm import Shape
     from foretick.core.recipe import LearnRecipe, PoolRecipe
 
-_PARTS = ("x", "z", "h", "c")
+_PARTS = ("x", "z", "h", "c", "far")
 
 
 class Pool(Recorder):

@@ -71,6 +71,7 @@ LINEAR = (
     LinearRecipe("linear", forgetting=0.9995, hub=0.5, start=0.1),
     LinearRecipe("linear_plain", forgetting=0.9995, hub=1.0, start=0.1, seasonal=False),
 )
+FAR_LINEAR = LinearRecipe("linear", forgetting=0.9995, hub=0.5, start=0.1)
 READOUT = LinearRecipe("readout", forgetting=0.998, hub=0.5, start=0.1)
 
 
@@ -170,6 +171,10 @@ class Recipe:
     compact: CompactRecipe | None = None  # in place of `linear` and `readout`, on a window of differences
     late_run: int = 16  # late ticks in a row after which a series restarts at the new time
     max_series: int = 1_000_000
+    features: tuple[str, ...] = ("value",)
+    targets: tuple[str, ...] = ("value",)  # those of the features that are forecast
+    horizon: int = 1  # H: forecasts of the next H values
+    far_linear: LinearRecipe | None = FAR_LINEAR  # an expert of each horizon beyond the next tick; None without
     ttl_ms: int | None = None  # a series without a tick for so long is forgotten; None for never
     seed: int = 0
     scaling: ScalingRecipe = field(default_factory=ScalingRecipe)

@@ -39,6 +39,7 @@ class Batch:
         length: (B,) int64 outcomes known in each chunk; what lies behind is padding.
         h: (B, H) float32 hidden states before the first tick.
         c: (B, H) float32 cell states before the first tick.
+        far: (B, T, O − 1) float32 outcomes of the further horizons, each in scales of the tick; NaN where unknown.
     """
 
     x: NDArray[np.float32]
@@ -46,6 +47,7 @@ class Batch:
     length: NDArray[np.int64]
     h: NDArray[np.float32]
     c: NDArray[np.float32]
+    far: NDArray[np.float32]
 
 
 class Recorder:
@@ -63,6 +65,8 @@ class Recorder:
         self.length = np.zeros((R, D + 1), np.int64)  # outcomes in closed chunks; 0 where none is closed yet
         self.x = np.zeros((R, D + 1, T, shape.inputs), np.float32)
         self.z = np.zeros((R, D + 1, T), np.float32)
+        self.far = np.full((R, D + 1, T, shape.outputs - 1), np.nan, np.float32)
+        self.since = np.zeros(R, np.int64)  # ticks since the open chunk began: full ones still wait for far outcomes
         self.h = np.zeros((R, D + 1, shape.carried), np.float32)
         self.c = np.zeros((R, D + 1, shape.carried), np.float32)
 
@@ -73,6 +77,12 @@ class Recorder:
         self.z[slot, self.cursor[slot], self.outcomes[slot]] = z
         self.outcomes[slot] += 1
 
+    def reveal_further(self, slot: NDArray[np.int32], z: NDArray[np.float32]) -> None:
+        """Note the (n, O − 1) outcomes, h = 2 … O, that a tick of distinct slots has brought: of the ticks h before."""
+        of = self.since[slot, None] - np.arange(2, z.shape[1] + 2)
+        which, k = np.nonzero((of >= 0) & (of < self.chunk))
+        self.far[slot[which], self.cursor[slot[which]], of[which, k], k] = z[which, k]
+
     def record(
         self, slot: NDArray[np.int32], x: NDArray[np.float32], h: NDArray[np.float32], c: NDArray[np.float32]
     ) -> None:
@@ -80,8 +90,10 @@ class Recorder:
         filled = self.inputs[slot]
         begins = filled == 0
         at = slot[begins], self.cursor[slot[begins]]
+        self.far[at] = np.nan
         self.h[at] = h[begins]
         self.c[at] = c[begins]
+        self.since[slot] += 1
         room = filled < self.chunk
         slot = slot[room]
         self.x[slot, self.cursor[slot], filled[room]] = x[room]
@@ -89,7 +101,7 @@ class Recorder:
 
     def abort(self, slot: NDArray[np.int32]) -> None:
         """Forget the open chunks of slots whose series began anew."""
-        self.inputs[slot] = self.outcomes[slot] = 0
+        self.inputs[slot] = self.outcomes[slot] = self.since[slot] = 0
 
     def release(self, slot: NDArray[np.int32]) -> None:
         """Let go of the series in these slots, which are forgotten; what was closed of them is still learned from."""
@@ -158,9 +170,8 @@ class Recorder:
         slot, position = at[:, 0], at[:, 1]
         length = np.where(position == self.cursor[slot], self.outcomes[slot], self.length[slot, position])
         # Fancy indexing copies: the loop may go on recording while the job is computed elsewhere.
-        return Batch(
-            self.x[slot, position], self.z[slot, position], length, self.h[slot, position], self.c[slot, position]
-        )
+        parts = {name: getattr(self, name)[slot, position] for name in ("x", "z", "h", "c", "far")}
+        return Batch(length=length, **parts)
 
     @property
     def state(self) -> dict[str, NDArray[Any]]:

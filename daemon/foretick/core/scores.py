@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from foretick.core.arena import Block
+    from foretick.core.horizon_scores import HorizonScores
 
 _MEAN_MEMORY = 1000.0  # ticks over which the errors of a series are averaged
 _WEIGHT_MEMORY = 1000.0  # forecasts over which expert weights are averaged
@@ -37,6 +38,7 @@ class GroupScores:
         interval_scored: forecasts with intervals whose actual has arrived.
         interval_covered: how many of them each interval held, by level.
         expert_weight: mean weight of each expert over the latest ~1,000 forecasts.
+        horizons: of the further horizons, by number of ticks ahead.
         series_expired: series that were forgotten so far.
     """
 
@@ -50,6 +52,7 @@ class GroupScores:
     interval_scored: int = 0
     interval_covered: dict[str, int] = field(default_factory=dict)
     expert_weight: dict[str, float] = field(default_factory=dict)
+    horizons: dict[int, HorizonScores] = field(default_factory=dict)
     series_expired: int = 0
 
 

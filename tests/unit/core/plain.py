@@ -25,6 +25,7 @@ class PlainSeries:
         self.averages = {0.1: None, 0.01: None, 0.3: None}
         self.gaps, self.window = gaps, window
         self.season = (0, 0)
+        self.spacing = 0.0
 
     @property
     def t(self):
@@ -41,6 +42,7 @@ class PlainSeries:
         if t == 0:
             self.averages = dict.fromkeys(self.averages, y)
             return
+        self.spacing += max(0.02, 1 / t) * (self.gap - self.spacing)
         size = abs(self.d(t))
         self.move += max(0.005, 1 / t) * (size - self.move)
         if t > 50 and self.s > 0:
@@ -65,6 +67,13 @@ class PlainSeries:
 
     def per_scale(self, value):
         return clip(value / self.s) if self.s > 0 else 0.0
+
+    @property
+    def gap(self):
+        return self.ts[-1] - self.ts[-2] if self.t else 0
+
+    def pace(self):
+        return clip(math.log((self.gap + 1) / (self.spacing + 1)), 5.0)
 
     def inputs(self):
         t, y = self.t, self.y

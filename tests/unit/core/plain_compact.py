@@ -100,7 +100,7 @@ class PlainCompact(PlainSeries):
             x.append(math.asinh(profile[self.next_ts % period * len(profile) // period]))
         day, week = (2 * math.pi * (self.next_ts % length) / length for length in (DAY, 7 * DAY))
         x += [math.sin(day), math.sin(week), math.cos(day), math.cos(week)]
-        return [*x, math.log((self.fast / self.s if self.s > 0 else 0.0) + 0.05), 1 / (1 + t / 50)]
+        return [*x, math.log((self.fast / self.s if self.s > 0 else 0.0) + 0.05), 1 / (1 + t / 50), self.pace()]
 
     def seasonal_naive(self):
         P = self.season[0]

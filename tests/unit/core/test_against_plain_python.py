@@ -9,7 +9,7 @@ import pytest
 
 from foretick.core import experts
 from foretick.core.engine import Engine
-from foretick.core.features import WIDTH, features
+from foretick.core.features import PACE, WIDTH, features
 from foretick.core.learner import Knowledge
 from foretick.core.recipe import LearnRecipe, Recipe
 from foretick.core.scaling import outcome
@@ -65,7 +65,8 @@ def test_scales_averages_inputs_and_simple_experts_follow_their_formulas(kind):
         assert x.dtype == np.float32
         np.testing.assert_allclose(x[:24], plain.inputs(), rtol=2e-6, atol=2e-6)
         said = np.arcsinh(block["expert"][LSTM + 1 : LSTM + 4])
-        np.testing.assert_allclose(block["inputs"], [*x[:24], *said], rtol=1e-6)
+        np.testing.assert_allclose(block["inputs"], [*x[:24], *said, x[PACE]], rtol=1e-6)
+        assert x[PACE] == pytest.approx(plain.pace(), abs=2e-5)
         assert seasonal == pytest.approx(plain.seasonal_naive(), rel=1e-12)
         assert block["expert"][experts.NAIVE] == 0
         assert block["expert"][experts.SEASONAL_NAIVE] == pytest.approx(plain.seasonal_naive(), rel=1e-6)

@@ -88,7 +88,7 @@ def test_inputs_and_seasonal_naive_follow_their_formulas(profile, kind):
         engine.advance(ticks_of([(b"a", MONDAY + i, ts, value)]))
         plain.take(value, ts)
         block = engine._arena.gather(ALONE)
-        sight = engine._features.see(ALONE, block)
+        sight = engine._model._features.see(ALONE, block, None)
         seasons = 2 if compact.week else 1
         assert tuple(block["season"][0]) == plain.season[:seasons]
         expected = plain.inputs()

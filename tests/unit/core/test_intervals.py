@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foretick.core.engine import Engine
-from foretick.core.intervals import Intervals
 from foretick.core.outputs import ANOMALY, output_names, percent
 from foretick.core.recipe import LINEAR, IntervalRecipe, LearnRecipe, Recipe
 from foretick.core.records import Ticks
@@ -191,5 +190,4 @@ def test_levels_out_of_order_are_refused():
 
 def test_a_group_without_series_has_no_bounds_to_make():
     engine = Engine(PLAIN)
-    assert isinstance(engine._intervals, Intervals)
     assert engine.advance(Ticks([], *(np.empty(0, kind) for kind in (int, int, bool, float)))).values.shape == (0, 6)

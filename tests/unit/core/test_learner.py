@@ -32,7 +32,7 @@ def batch_of(B, seed=0, T=8):
     before = np.concatenate([np.zeros((B, 1), np.float32), x[:, :-1, 0]], axis=1)
     z = (0.8 * x[:, :, 0] - 0.5 * before).astype(np.float32)
     h, c = (rng.standard_normal((B, 16)).astype(np.float32) / 4 for _ in range(2))
-    return Batch(x, z, rng.integers(2, T + 1, B), h, c)
+    return Batch(x, z, rng.integers(2, T + 1, B), h, c, np.zeros((B, T, 0), np.float32))
 
 
 def job_of(knowledge=None, steps=4, B=12, rate=3e-3, seed=0):
@@ -96,7 +96,7 @@ def test_the_learner_takes_torchs_own_adam_steps_on_the_stated_loss():
         for b, n in enumerate(batch.length.tolist()):
             x, h, c = (torch.from_numpy(part[b : b + 1]) for part in (batch.x, batch.h, batch.c))
             z = torch.from_numpy(batch.z[b, :n]).clamp(-10, 10)
-            error = (model.forecast(theta, x[:, :n], h, c)[0] - z).abs().mean()
+            error = (model.forecast(theta, x[:, :n], h, c)[0, :, 0] - z).abs().mean()
             losses.append(error / (z.abs().mean() + 0.1))
         adam.zero_grad()
         (sum(losses) / len(losses)).backward()
@@ -143,7 +143,7 @@ def test_a_step_whose_gradient_is_not_finite_is_left_out(poison):
 def test_a_job_without_chunks_teaches_nothing():
     job = job_of()
     nothing = Batch(
-        *(part[:0] for part in (job.batches[0].x, *[getattr(job.batches[0], n) for n in ("z", "length", "h", "c")]))
+        *(part[:0] for part in (job.batches[0].x, *[getattr(job.batches[0], n) for n in ("z", "length", "h", "c", "far")]))
     )
     assert bits(learn(replace(job, batches=[nothing, nothing]))) == bits(job.knowledge)
 

@@ -49,14 +49,14 @@ def watched(ticks, recipe=SMALL):
     witness = Witness(Knowledge.fresh(theta + 0.3 * theta.new_tensor(rng.standard_normal(len(theta)))))
     engine._adopt(witness.knowledge)
     engine._trainer = witness
-    lived, step = defaultdict(list), engine._stepper.step
+    lived, step = defaultdict(list), engine._model.stepper.step
 
     def spy(x, h, c):
         spy.seen = x[0].copy(), h[0].copy(), c[0].copy()
         return step(x, h, c)
 
     engine._adopt = lambda _: None  # keeps the spied stepper; the weights never change here
-    engine._stepper.step = spy
+    engine._model.stepper.step = spy
     for i, name in enumerate(ticks.series):
         witness.first_after = i
         before = records_of(engine)["scale"], records_of(engine)["y"], records_of(engine)["t"]

@@ -110,7 +110,7 @@ def job_of(seed=0, shape=SHAPE, chunks=(9, 5), T=8, rate=3e-3, knowledge=None):
     def batch(B):
         floats = [(B, T, shape.inputs), (B, T), (B, shape.hidden), (B, shape.hidden)]
         x, z, h, c = (rng.standard_normal(size).astype(np.float32) for size in floats)
-        return Batch(x, z, rng.integers(0, T + 1, B), h, c)
+        return Batch(x, z, rng.integers(0, T + 1, B), h, c, np.zeros((B, T, 0), np.float32))
 
     knowledge = knowledge or Knowledge.fresh(init_weights(shape, seed))
     return Job(number=seed, knowledge=knowledge, rate=rate, batches=[batch(B) for B in chunks])
