@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from foretick import __version__
+from foretick.app import fit_flags
 from foretick.app.verbs import add_backtest, add_verbs
 from foretick.errors import EXIT_BUG, ForetickError, UsageError
 from foretick.ports.masking import mask_passwords
@@ -35,6 +36,7 @@ Online forecasting of live Redis streams: ticks in, forecasts out, learning as i
   foretick run --embedded                           the daemon with a private server: no Redis to install
   foretick run --redis-url redis://localhost:6379   the daemon on your Redis (7.0 or newer) or Valkey
   foretick check                                    the settings in force, and what they reach
+  foretick fit history.csv                          teach the network on recorded ticks, to begin with
   foretick produce history.csv --speed 60x          ticks into the stream; watch, inspect: what became of them
 
 exit status: 0 clean, 2 usage or settings, 3 Redis unreachable at start, 4 state unreadable, 70 a bug
@@ -157,6 +159,8 @@ def _build_parser() -> _Parser:
     demo.add_argument("--seconds", type=_seconds, metavar="N", help="end by itself after so long (default: Ctrl-C)")
     demo.add_argument("--plain", action="store_true", help="one line a second instead of the live table")
     add_backtest(add, _backtest, settings)
+    brief = "the network, taught on recorded ticks before its first live one"
+    fit_flags.add_fit(add("fit", _fit, fit_flags.TEXT, brief, parents=[_settings_flags(daemon=False)]))
     add_verbs(add, _beside, _settings_flags(daemon=False))
     return parser
 
@@ -225,6 +229,15 @@ def _backtest(arguments: argparse.Namespace) -> int:
 
     with _reader_may_leave():
         return backtest.run(loaded.settings, arguments)
+
+
+def _fit(arguments: argparse.Namespace) -> int:
+    fit_flags.check(arguments)
+    loaded = _load(arguments)
+    from foretick.app import fit, fit_windowed  # noqa: PLC0415  torch takes seconds
+
+    with _reader_may_leave():
+        return int((fit if arguments.window is None else fit_windowed).run(loaded.settings, arguments))
 
 
 def _beside(arguments: argparse.Namespace) -> int:

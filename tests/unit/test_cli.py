@@ -44,7 +44,7 @@ def test_the_version_is_told(foretick):
     assert (done.returncode, done.stdout, done.stderr) == (0, f"foretick {__version__}\n", "")
 
 
-@pytest.mark.parametrize("verb", ["run", "check", "demo", "backtest", "produce", "watch", "inspect", "resend"])
+@pytest.mark.parametrize("verb", ["run", "check", "demo", "backtest", "fit", "produce", "watch", "inspect", "resend"])
 def test_help_comes_with_examples(foretick, verb):
     done = foretick(verb, "--help")
     assert done.returncode == 0
@@ -57,7 +57,7 @@ def test_without_a_verb_help_comes_and_the_status_says_wrong(foretick):
     assert "foretick run --embedded" in done.stderr
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["run", "--help"], ["run"], ["check"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["run", "--help"], ["run"], ["check"], ["fit", "--help"]])
 def test_nobody_waits_for_torch_who_does_not_need_it(arguments, tmp_path):
     program = (
         "import sys\nfrom foretick.cli import main\n"

@@ -45,7 +45,7 @@ def test_weights_come_back_to_the_bit_and_the_optimiser_begins_anew(path):
 
 
 def test_an_engine_begins_with_them(path):
-    settings = settings_of({"hidden": 16, "init": path})
+    settings = settings_of({"hidden": 16, "init": path}, learn={"enabled": False})
     recipe = recipe_of(settings)
     save_knowledge(path, recipe, knowledge_of(recipe), {})
     begun = engine_of(settings, InlineTrainer, initial_of(settings))
@@ -54,6 +54,16 @@ def test_an_engine_begins_with_them(path):
     assert not np.array_equal(
         Engine(recipe, init=knowledge_of(recipe)).advance(ticks).yhat, Engine(recipe).advance(ticks).yhat
     )
+
+
+def test_state_that_is_there_wins_over_them(path):
+    recipe = Recipe(hidden=16)
+    ran, begun = Engine(recipe), Engine(recipe, init=knowledge_of(recipe))
+    assert ran.layout == begun.layout
+    ran.advance(wave(20))
+    begun.restore(ran.snapshot())
+    ticks = wave(32).slice(20, 32)
+    assert np.array_equal(begun.advance(ticks).yhat, ran.advance(ticks).yhat)
 
 
 def test_a_group_may_have_its_own(path):
