@@ -57,7 +57,9 @@ def test_without_a_verb_help_comes_and_the_status_says_wrong(foretick):
     assert "foretick run --embedded" in done.stderr
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["run", "--help"], ["run"], ["check"], ["fit", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["run", "--help"], ["run"], ["check"], ["fit", "--help"]]
+)
 def test_nobody_waits_for_torch_who_does_not_need_it(arguments, tmp_path):
     program = (
         "import sys\nfrom foretick.cli import main\n"
