@@ -8,8 +8,9 @@ KILLS     ?=
 MALFORMED ?= 100000
 SEED      ?=
 SEEDS     ?= 1000
+MINUTES   ?= 30
 
-.PHONY: help demo test simulate lint format chaos bench accuracy clean
+.PHONY: help demo test simulate lint format chaos bench soak accuracy clean
 .DEFAULT_GOAL := help
 
 help: ## list what can be made
@@ -45,6 +46,9 @@ format: $(VENV)/.installed ## rewrite the code in the house style
 
 bench: $(VENV)/.installed ## speed against a bare redis-py loop, on a quiet machine; under 6 minutes
 	@cd bench && for script in throughput latency breakdown; do ../$(BIN)/python $$script.py || exit 1; done
+
+soak: $(VENV)/.installed ## whether anything grows under steady load: MINUTES=30; samples in soak.csv, soak.png
+	@cd bench && ../$(BIN)/python soak.py --minutes $(MINUTES) --out ../soak
 
 .venv-bench/.installed: bench/requirements.txt constraints.txt
 	@test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
