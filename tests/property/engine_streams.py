@@ -115,9 +115,12 @@ def records_of(engine_or_snapshot, recipe=SMALL):
     return engine_or_snapshot.arrays["arena.records"].copy().view(Engine(recipe)._arena.dtype)[:, 0]
 
 
+_SUMS = ("tally.weight", "horizons.sums")
+
+
 def snapshot_bits(snapshot, recipe=SMALL):
     """All of a snapshot that must be equal to the last bit; sums of many floats are compared apart."""
-    arrays = {name: bits(value) for name, value in snapshot.arrays.items() if name != "tally.weight"}
+    arrays = {name: bits(value) for name, value in snapshot.arrays.items() if name not in _SUMS}
     records = records_of(snapshot, recipe)
     arrays["arena.records"] = {name: bits(np.ascontiguousarray(records[name])) for name in records.dtype.names}
     numbers = {part: value for part, value in snapshot.numbers.items() if part != "tally"}
@@ -139,6 +142,7 @@ def assert_same_snapshots(one, other, recipe=SMALL) -> None:
             assert not wrong, f"{part} differs in {wrong}"
         assert value == right[part], f"{part} differs"
     assert one.numbers["tally"] == pytest.approx(other.numbers["tally"], rel=1e-9)
+    np.testing.assert_allclose(one.arrays["horizons.sums"], other.arrays["horizons.sums"], rtol=1e-9)
 
 
 # Streams: a few segments that each stand for something that happens, expanded by a seed.

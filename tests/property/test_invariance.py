@@ -18,6 +18,7 @@ from foretick.core.lstm import Shape
 from foretick.core.outputs import ANOMALY
 from foretick.core.records import Forecasts, Verdict
 from property.engine_streams import (
+    HOUR,
     MS,
     SMALL,
     STILL,
@@ -197,6 +198,13 @@ def assert_sound(engine, answer: Forecasts):
     assert all(np.isfinite(list(snapshot.numbers["tally"].values())))
     assert engine.poisoned == 0
     assert snapshot.knowledge.sound
+
+
+def test_an_unstamped_tick_that_seems_to_be_earlier_than_a_stamped_one_is_forecast_soundly():
+    stamped = [(b"a", MS + i, MS + (i + 1) * HOUR, float(i % 5)) for i in range(20)]
+    unstamped = [(b"a", MS + 20 + i, None, float(i % 7)) for i in range(30)]
+    engine = Engine(SMALL)
+    assert_sound(engine, drive(engine, ticks_of(stamped + unstamped)))
 
 
 # A poisoned model.

@@ -30,6 +30,7 @@ from property.engine_streams import (
     streams,
     ticks_of,
 )
+from property.test_profiles import small
 
 TTL_MS = 8  # segments of `streams` come every few milliseconds, so series come and go
 MORTAL = replace(SMALL, ttl_ms=TTL_MS)
@@ -67,6 +68,20 @@ def test_the_example_has_the_same_forecasts_in_any_batches(sizes):
     one, other = Engine(MORTAL), Engine(MORTAL)
     assert_same_forecasts(drive(one, COMING_AND_GOING), drive(other, COMING_AND_GOING, sizes))
     assert_same_snapshots(one.snapshot(), other.snapshot(), MORTAL)
+
+
+@pytest.mark.parametrize("profile", ["balanced", "lean"])
+def test_the_compact_profiles_forget_alike_in_any_batches_and_after_a_restart(profile):
+    recipe = replace(small(profile), ttl_ms=TTL_MS)
+    one, other, again = Engine(recipe), Engine(recipe), Engine(recipe)
+    whole = drive(one, COMING_AND_GOING)
+    half = len(COMING_AND_GOING) // 2
+    before = drive(other, COMING_AND_GOING.slice(0, half), [3, 1])
+    again.restore(other.snapshot())
+    after = drive(again, COMING_AND_GOING.slice(half, len(COMING_AND_GOING)), [7])
+    assert_same_forecasts(whole, Forecasts.joined([before, after]))
+    assert_same_snapshots(one.snapshot(), again.snapshot(), recipe)
+    assert one.scores()[0].series_expired > 10
 
 
 @few

@@ -10,6 +10,7 @@ from foretick.app.answers import Limits
 from foretick.app.commits import Committer
 from foretick.app.discovery import Discovery
 from foretick.app.garbage import GarbageRounds
+from foretick.app.groups import features_of, groups_of, settings_of
 from foretick.app.initial import initial_of
 from foretick.app.keeping import Keeping
 from foretick.app.learning import LeaseKeeper, ObservedTrainer
@@ -189,8 +190,17 @@ def _ttl_ms(settings: Settings) -> int:
 
 def fields_of(settings: Settings) -> FieldNames:
     """What producers call the fields of a tick."""
-    fields = settings.fields
-    return FieldNames(series=fields.series, value=fields.value, ts=fields.ts, ts_unit=fields.ts_unit)
+    fields, features = settings.fields, features_of(settings)
+    first, *more = (fields.value if name == "value" else name for name in features)
+    own = [set(settings_of(settings, group).features) for group in groups_of(settings)]
+    return FieldNames(
+        series=fields.series,
+        value=first,
+        ts=fields.ts,
+        ts_unit=fields.ts_unit,
+        more=tuple(more),
+        partial=any(names != set(features) for names in own),
+    )
 
 
 def limits_of(settings: Settings, block_seconds: float) -> Limits:

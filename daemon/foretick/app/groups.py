@@ -28,6 +28,10 @@ GROUPS_MAX = 100  # each has a network, a place at the trainer and about twenty 
 PATTERN_CHARACTERS_MAX = 200  # as long as a series id
 
 OVERRIDES = {  # what a group calls a setting: the setting
+    "features": "features",
+    "targets": "targets",
+    "horizon": "horizon",
+    "interval.levels": "interval.levels",
     "hidden": "model.hidden",
     "layers": "model.layers",
     "profile": "profile",
@@ -57,6 +61,12 @@ def settings_of(settings: Settings, group: str) -> Settings:
 def _replaced(model: M, path: Sequence[str], value: object) -> M:
     first, *rest = path
     return model.model_copy(update={first: _replaced(getattr(model, first), rest, value) if rest else value})
+
+
+def features_of(settings: Settings) -> tuple[str, ...]:
+    """The features of all groups together, those of what fits no pattern first."""
+    own = [settings_of(settings, group).features for group in reversed(groups_of(settings))]
+    return tuple(dict.fromkeys(name for names in own for name in names))
 
 
 def group_finder(patterns: Sequence[str]) -> Callable[[bytes], str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from foretick.app.groups import DEFAULT_GROUP, group_finder, groups_of, settings_of
+from foretick.app.groups import DEFAULT_GROUP, features_of, group_finder, groups_of, settings_of
 from foretick.core.engine import Engine
 from foretick.core.groups import GroupedEngine
 from foretick.core.profiles import PROFILES
@@ -32,10 +32,11 @@ def engine_of(
         initial: what a group's network begins with, if not with noise; `initial.initial_of` reads it from files.
     """
     recipes = {group: recipe_of(settings_of(settings, group)) for group in groups_of(settings)}
-    engines = {
-        group: Engine(recipe, make_trainer(Engine.shape_of(recipe), recipe.learn), group, (initial or {}).get(group))
-        for group, recipe in recipes.items()
-    }
+    carried = features_of(settings)
+    engines = {}
+    for group, recipe in recipes.items():
+        trainer = make_trainer(Engine.shape_of(recipe), recipe.learn)
+        engines[group] = Engine(recipe, trainer, group, (initial or {}).get(group), carried)
     if not settings.groups:
         return engines[DEFAULT_GROUP]
     return GroupedEngine(engines, group_finder(list(settings.groups)), settings.max_series)
@@ -51,6 +52,10 @@ def recipe_of(settings: Settings) -> Recipe:
         seed=settings.model.seed,
         max_series=settings.max_series,
         ttl_ms=None if settings.series.ttl is None else round(settings.series.ttl * 1000),
+        features=settings.features,
+        targets=settings.targets or settings.features[:1],
+        horizon=settings.horizon,
+        interval=replace(profile.interval, levels=settings.interval.levels),
         season=replace(profile.season, durations_ms=_durations_ms(settings)),
         learn=replace(profile.learn, enabled=settings.learn.enabled, every=settings.learn.every),
     )

@@ -18,6 +18,8 @@ from foretick.app.values import (
     Season,
     check_redis_url,
     parse_duration,
+    parse_features,
+    parse_levels,
     parse_lifetime,
     parse_names,
     parse_season,
@@ -86,6 +88,14 @@ class FieldSettings(Group):
     value: Annotated[Name, Hint("a field's name, such as value")] = "value"
     ts: Annotated[Name, Hint("a field's name, such as ts")] = "ts"
     ts_unit: Annotated[Literal["s", "ms", "us", "ns"], Hint("s, ms, us or ns")] = "ms"
+
+
+class IntervalSettings(Group):
+    """How much an interval is to hold."""
+
+    levels: Annotated[
+        tuple[float, ...], BeforeValidator(parse_levels), Hint("shares between 0 and 1, such as 0.8, 0.95, or none")
+    ] = (0.8, 0.95)
 
 
 class LearnSettings(Group):
@@ -223,6 +233,15 @@ class Settings(BaseSettings):
     profile: Annotated[
         Literal["accurate", "balanced", "lean"], BeforeValidator(_lower), Hint("accurate, balanced or lean")
     ] = "accurate"
+    # Names of the fields with numbers; `value` stands for what `fields.value` says.
+    features: Annotated[
+        tuple[Name, ...], BeforeValidator(parse_features), Hint("names of fields, such as open, high, low, close")
+    ] = ("value",)
+    targets: Annotated[
+        tuple[Name, ...], BeforeValidator(parse_names), Hint("those of the features to forecast, such as close")
+    ] = ()  # none: the first feature
+    horizon: Annotated[Count, Field(ge=1, le=64), Hint("steps ahead from 1 to 64")] = 1
+    interval: IntervalSettings = IntervalSettings()
     season: Annotated[Season, BeforeValidator(parse_season), Hint("auto, none, or lengths such as 24h, 7d")] = "auto"
     learn: LearnSettings = LearnSettings()
     model: ModelSettings = ModelSettings()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from foretick.app.groups import read_groups
+from foretick.app.groups import DEFAULT_GROUP, groups_of, read_groups, settings_of
 from foretick.app.settings import Settings, catalogue, default_state_dir, value_of
 from foretick.app.settings_sources import (
     Flag,
@@ -128,3 +128,16 @@ def _contradictions(settings: Settings, origins: Mapping[str, Origin]) -> Iterat
             )
     if len({fields.series, fields.value, fields.ts}) < 3:
         yield "fields.series, fields.value and fields.ts have to be three different names"
+    for group in groups_of(settings):
+        yield from _wrong_outputs(settings_of(settings, group), "" if group == DEFAULT_GROUP else f"groups.{group}.")
+
+
+def _wrong_outputs(settings: Settings, table: str) -> Iterator[str]:
+    """What a group cannot forecast from what it is given."""
+    fields, features = settings.fields, settings.features
+    for name in features:
+        if name in (fields.series, fields.ts):
+            what = "series" if name == fields.series else "time"
+            yield f"{table}features cannot hold {name}: that field is the {what}"
+    if missing := [name for name in settings.targets if name not in features]:
+        yield f"{table}targets cannot hold {missing[0]}: write one of the features, {', '.join(features)}"

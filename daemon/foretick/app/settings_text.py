@@ -21,7 +21,9 @@ def written(name: str, value: object) -> str:
     """A setting's value as TOML, without secrets."""
     if isinstance(value, SecretStr):
         return f'"{MASK}"'
-    return as_toml(name, value, lambda seconds: f'"{write_duration(seconds)}"')  # every float of ours is a duration
+    if name == "interval.levels":
+        return as_toml(name, value, repr)
+    return as_toml(name, value, lambda seconds: f'"{write_duration(seconds)}"')  # all other floats are durations
 
 
 def written_groups(groups: Mapping[str, Mapping[str, object]]) -> Iterator[str]:

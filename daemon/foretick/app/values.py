@@ -10,6 +10,9 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 Season: TypeAlias = Literal["auto", "none"] | tuple[float, ...]
 
+FEATURES_MAX = 32
+LEVELS_MAX = 5  # each is two numbers of every forecast
+
 _SECONDS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
 _LONGEST_SECONDS = 3.2e9  # a century: more is a slip of the keyboard
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
@@ -111,6 +114,31 @@ def parse_names(value: object) -> list[object]:
     """Names or globs, each once; none at all will do."""
     names = parse_list(value)
     return [name for i, name in enumerate(names) if name not in names[:i]]
+
+
+def parse_features(value: object) -> list[object]:
+    """Names of fields, each once, one at least."""
+    names = parse_names(value)
+    if not names:
+        raise ValueError("no feature is named")
+    if len(names) > FEATURES_MAX:
+        raise ValueError(f"{FEATURES_MAX} at most")
+    return names
+
+
+def parse_levels(value: object) -> tuple[float, ...]:
+    """Shares in ascending order, from `0.8, 0.95` or a list; nothing from `none`."""
+    if value in ("none", "", [], ()):
+        return ()
+    try:
+        levels = sorted({float(str(part)) for part in parse_list(value)})
+    except ValueError:
+        raise ValueError("this is no list of numbers") from None
+    if not all(0 < level < 1 for level in levels):
+        raise ValueError("a share lies between 0 and 1")
+    if len(levels) > LEVELS_MAX:
+        raise ValueError(f"{LEVELS_MAX} at most")
+    return tuple(levels)
 
 
 def parse_season(value: object) -> Season:

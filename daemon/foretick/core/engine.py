@@ -41,6 +41,7 @@ class Engine:
         trainer: computes learning jobs; inline if absent.
         group: name in metrics.
         init: what the network begins with; seeded noise and a head of zeros if absent.
+        carried: names of the columns of `Ticks.y`, where they are more than the recipe's features.
 
     Attributes:
         outputs: names of the columns of its forecasts.
@@ -53,12 +54,13 @@ class Engine:
         trainer: Trainer | None = None,
         group: str = "default",
         init: Knowledge | None = None,
+        carried: Sequence[str] | None = None,
     ) -> None:
         self.recipe = recipe = recipe or Recipe()
         self.group = group
         self.shape = shape_of(recipe)
         self._inner_outputs = output_names(recipe.interval.levels, recipe.horizon)
-        self._targets = Targets(recipe.features, recipe.targets, self._inner_outputs)
+        self._targets = Targets(carried or recipe.features, recipe, self._inner_outputs)
         self.outputs = self._targets.names
         self._trainer = trainer or InlineTrainer(self.shape, recipe.learn)
         self._model = Model(recipe)

@@ -122,7 +122,7 @@ def asinh(heard: NDArray[np.float32] | None) -> NDArray[np.float32] | None:
 
 def pace(block: Block) -> NDArray[np.float64]:
     """(n,) log of the latest spacing over its running mean, in milliseconds."""
-    ratio = (block["gap"] + 1.0) / (block["spacing"] + 1.0)
+    ratio = (np.maximum(block["gap"], 0) + 1.0) / (block["spacing"] + 1.0)  # an unstamped tick may seem to be earlier
     return torch.log_(torch.from_numpy(ratio.astype(np.float64))).numpy().clip(-_PACE_MAX, _PACE_MAX)
 
 

@@ -92,9 +92,7 @@ class Model:
                 return
         row = rows[at]
         y = ticks.y[at]
-        beside = None
-        if self._exogenous is not None:
-            y, beside = y[:, 0], y[:, 1:]
+        y, beside = (y, None) if y.ndim == 1 else (y[:, 0], y[:, 1:])
         self._reveal(row, block, y, ticks.ts[at])
         answer.values[at], weight = self._forecast(row, block, beside)
         self.arena.scatter(row, block)
@@ -130,7 +128,8 @@ class Model:
         self._ensemble.learn(row, block, clipped)
         self._features.observe(row, block, clipped)
         block["gap"] = gap = np.where(first, 0, ts - block["ts"])
-        block["spacing"] += np.maximum(_SPACING_RATE, 1.0 / np.maximum(block["t"], 1)) * (gap - block["spacing"])
+        share = np.maximum(_SPACING_RATE, 1.0 / np.maximum(block["t"], 1))
+        block["spacing"] += share * (np.maximum(gap, 0) - block["spacing"])
         block["ts"] = ts
         block["y"] = y
         update_scaling(block, d, self.recipe.scaling)

@@ -17,6 +17,8 @@ from foretick.core.records import Forecasts, Ticks
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from foretick.core.recipe import Recipe
+
 TARGET_MARK = b"\x1f"  # unit separator, between a series' key and a target; no key holds it
 
 
@@ -24,18 +26,19 @@ class Targets:
     """What a group of series is made of, and which parts of it are forecast.
 
     Args:
-        features: names of the columns of `Ticks.y`.
-        targets: those of them that are forecast.
+        carried: names of the columns of `Ticks.y`.
+        recipe: which of them the group sees, and which it forecasts.
         outputs: what is told of each target.
     """
 
-    def __init__(self, features: Sequence[str], targets: Sequence[str], outputs: Sequence[str]) -> None:
+    def __init__(self, carried: Sequence[str], recipe: Recipe, outputs: Sequence[str]) -> None:
+        features, targets = recipe.features, recipe.targets
         self.count = len(targets)
         self._outputs = len(outputs)
-        at = [list(features).index(target) for target in targets]
-        self._order = np.array([[i, *(j for j in range(len(features)) if j != i)] for i in at])  # (T, F)
+        order = [[target, *(name for name in features if name != target)] for target in targets]
+        self._order = np.array([[list(carried).index(name) for name in names] for names in order])  # (T, F)
         self._marks = [TARGET_MARK + target.encode() for target in targets] if self.count > 1 else [b""]
-        self._is_plain = len(features) == 1
+        self._is_plain = len(carried) == 1
         suffixes = [f".{target}" for target in targets] if self.count > 1 else [""]
         told = tuple(outputs) if self._is_plain else ("y", *outputs)
         self.names = tuple(name + suffix for suffix in suffixes for name in told)
@@ -49,7 +52,7 @@ class Targets:
         """(n · T) ticks of one target each, tick by tick."""
         if self._is_plain:
             return ticks
-        y = ticks.y[:, self._order].reshape(len(ticks) * self.count, -1)
+        y = ticks.y[:, self._order].reshape(len(ticks) * self.count, self._order.shape[1])
         if self.count == 1:
             return Ticks(ticks.series, ticks.ms, ticks.ts, ticks.stamped, y)
         series = [name + mark for name in ticks.series for mark in self._marks]
@@ -64,7 +67,7 @@ class Targets:
         actual = ticks.y[:, self._order[:, 0]][:, :, None]
         told = np.concatenate([actual, answer.values.reshape(n, T, self._outputs)], axis=2)
         first = slice(None, None, T)  # what happens to one target happens to all
-        return Forecasts(answer.verdict[first], answer.warm[first], self.names, told.reshape(n, -1))
+        return Forecasts(answer.verdict[first], answer.warm[first], self.names, told.reshape(n, len(self.names)))
 
 
 def is_forecast(name: str) -> bool:

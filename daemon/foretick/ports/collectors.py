@@ -128,6 +128,7 @@ class ScoresCollector(Collector):
             for level, n in scored.interval_covered.items():
                 covered.add_metric([partition, scored.group, level], n)
         yield covered
+        yield from _horizon_families(scores)
         groups: dict[str, list[GroupScores]] = defaultdict(list)
         for _, scored in scores:
             groups[scored.group].append(scored)
@@ -154,6 +155,30 @@ _SCORES = {
     "scaled_squared_error": "Squared errors, in the same units squared.",
     "naive_scaled_squared_error": "The same of the naive forecast on the same ticks.",
 }
+
+
+def _horizon_families(scores: Sequence[tuple[str, GroupScores]]) -> Iterator[Metric]:
+    """Accuracy of each step ahead beyond the next tick, where there are any."""
+    labels = ["partition", "group", "horizon"]
+    ahead = [
+        ([partition, scored.group, str(h)], one) for partition, scored in scores for h, one in scored.horizons.items()
+    ]
+    if not ahead:
+        return
+    for field, meaning in _SCORES.items():
+        family = CounterMetricFamily(f"{NAMESPACE}_horizon_{field}", f"Several steps ahead: {meaning}", labels=labels)
+        for names, one in ahead:
+            family.add_metric(names, getattr(one, field))
+        yield family
+    covered = CounterMetricFamily(
+        f"{NAMESPACE}_horizon_interval_covered",
+        "Several steps ahead: forecasts whose interval held their actual.",
+        labels=[*labels, "level"],
+    )
+    for names, one in ahead:
+        for level, n in one.interval_covered.items():
+            covered.add_metric([*names, level], n)
+    yield covered
 
 
 def _mean_weights(parts: list[GroupScores]) -> dict[str, float]:

@@ -7,7 +7,7 @@ import math
 import pickle
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -142,9 +142,7 @@ def test_a_step_whose_gradient_is_not_finite_is_left_out(poison):
 
 def test_a_job_without_chunks_teaches_nothing():
     job = job_of()
-    nothing = Batch(
-        *(part[:0] for part in (job.batches[0].x, *[getattr(job.batches[0], n) for n in ("z", "length", "h", "c", "far")]))
-    )
+    nothing = Batch(**{field.name: getattr(job.batches[0], field.name)[:0] for field in fields(Batch)})
     assert bits(learn(replace(job, batches=[nothing, nothing]))) == bits(job.knowledge)
 
 
