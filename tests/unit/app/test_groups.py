@@ -115,7 +115,7 @@ def test_check_prints_each_override_with_its_origin_as_toml_that_reads_back(tmp_
             '[groups."a*"]\nseason = "weekly"',
             'groups."a*".season cannot be "weekly" ({}): this is no duration; write auto, ',
         ),
-        ('[groups."a*"]\nlearn = 5', 'groups."a*".learn ({}) is no setting of a group: write one of hidden, '),
+        ('[groups."a*"]\nlearn = 5', 'groups."a*".learn ({}) is no setting of a group: write one of features, '),
         ("groups.x = 5", 'groups."x" cannot be 5 ({}): write a table, such as {{hidden = 32}}'),
         ("groups = 5", 'groups cannot be 5 ({}): write a table [groups."boiler-*"] with lines '),
         ('[groups.""]', 'groups."" ({}): a pattern has 1 to 200 characters'),
