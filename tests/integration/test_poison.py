@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -242,7 +243,7 @@ def test_a_poisoned_tick_of_the_real_engine_changes_no_bit_of_the_others(
         if i == 30:
             client.xadd("ticks", {"series": "s0", "value": POISON}, id=f"{1000 + i}-1")
     (tmp_path / "sitecustomize.py").write_text(SPOILED)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     daemon = start_daemon(redis_server.url, streams="ticks", model__hidden=16)
     wait_until(lambda: client.xlen("foretick:{ticks}:forecasts") == 60, what="all forecasts")
     assert list(letters(client).values()) == [b"engine_error"]
