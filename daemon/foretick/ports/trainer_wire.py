@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -60,6 +60,7 @@ class Order:
         """The order for a job; it gets its id when it is sent."""
         arrays = [*_inputs(job), *_parts(job.knowledge)]
         described = tuple((array.dtype.str, array.shape) for array in arrays)
+        learn = replace(learn, pool=None)  # where chunks were kept is nothing to the learner
         return Order(0, shape, learn, job.number, job.rate, job.knowledge.steps, described)
 
     @property

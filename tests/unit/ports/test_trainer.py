@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from foretick.core.engine import Engine
 from foretick.core.learner import Job, Knowledge, Learner
 from foretick.core.lstm import Shape, init_weights
-from foretick.core.recipe import LearnRecipe
+from foretick.core.recipe import LearnRecipe, PoolRecipe
 from foretick.core.recorder import Batch
 from foretick.ports import trainer as trainer_module
 from foretick.ports import trainer_life
@@ -108,9 +108,10 @@ def job_of(seed=0, shape=SHAPE, chunks=(9, 5), T=8, rate=3e-3, knowledge=None):
     rng = np.random.default_rng(seed)
 
     def batch(B):
-        floats = [(B, T, shape.inputs), (B, T), (B, shape.hidden), (B, shape.hidden)]
-        x, z, h, c = (rng.standard_normal(size).astype(np.float32) for size in floats)
-        return Batch(x, z, rng.integers(0, T + 1, B), h, c, np.zeros((B, T, 0), np.float32))
+        floats = [(B, T, shape.inputs), (B, T), (B, shape.carried), (B, shape.carried), (B, T, shape.outputs - 1)]
+        x, z, h, c, far = (rng.standard_normal(size).astype(np.float32) for size in floats)
+        far[far > 1] = np.nan
+        return Batch(x, z, rng.integers(0, T + 1, B), h, c, far)
 
     knowledge = knowledge or Knowledge.fresh(init_weights(shape, seed))
     return Job(number=seed, knowledge=knowledge, rate=rate, batches=[batch(B) for B in chunks])
@@ -120,8 +121,9 @@ def learned_inline(job, shape=SHAPE, recipe=RECIPE):
     return bits(Learner(shape, recipe).learn(job))
 
 
-shapes = st.builds(Shape, st.integers(1, 30), st.sampled_from([8, 16, 40]))
-recipes = st.builds(LearnRecipe, clip_norm=st.floats(1e-3, 10), target_clip=st.floats(0.1, 20))
+shapes = st.builds(Shape, st.integers(1, 30), st.sampled_from([8, 16, 40]), st.integers(1, 2), st.integers(1, 3))
+pools = st.sampled_from([None, PoolRecipe()])
+recipes = st.builds(LearnRecipe, clip_norm=st.floats(1e-3, 10), target_clip=st.floats(0.1, 20), pool=pools)
 
 
 @settings(few, suppress_health_check=list(HealthCheck))  # the process of all examples is one
