@@ -86,6 +86,17 @@ def test_a_daemon_refuses_weights_of_another_shape_before_it_connects(tmp_path, 
     assert "weights.safetensors is of another model: model.hidden was 8, here it is 64" in done.stderr
 
 
+def test_check_tells_what_a_daemon_would_begin_with(tmp_path, run, waves):
+    assert run("fit", str(waves), "--epochs", "1", *SMALL).returncode == 0
+    found = run("check", "--set", "model.init=weights.safetensors", "--http-port", "0").stdout
+    assert "# model    ok    " in found
+    assert "was learned from 420 ticks" in found
+    (tmp_path / "weights.safetensors").unlink()
+    done = run("check", "--set", "model.init=weights.safetensors", "--http-port", "0")
+    assert done.returncode == 2
+    assert "weights.safetensors: cannot be read: No such file" in done.stdout
+
+
 def test_a_group_is_taught_on_its_own_series_and_pictured(tmp_path, run, waves):
     pytest.importorskip("matplotlib")
     groups = '{"[ab]": {"hidden": 8}}'
@@ -145,9 +156,10 @@ def test_a_table_is_told_to_people(tmp_path, run, waves):
         (["--split", "2"], "'2' is no share: write a number from 0.1 to 0.95"),
         (["--group", "x"], "--group x: there is no such group, only default"),
         (["--output", "none/x"], "there is no folder"),
+        (["--set", "features=open,high"], "fit learns from files with one value a tick, and features are open, high"),
         (["--plot", "x.jpg"], "'x.jpg' is no picture"),
     ],
-    ids=lambda value: value.partition(",")[0][:20] if isinstance(value, str) else value[0][2:],
+    ids=lambda value: value.partition(",")[0][:20] if isinstance(value, str) else value[-1][2:12],
 )
 def test_what_cannot_be_is_refused_in_a_line(tmp_path, run, waves, flags, why):
     if "cuda" in flags and pytest.importorskip("torch").cuda.is_available():

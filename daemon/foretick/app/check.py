@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from foretick.app.discovery import is_glob
+from foretick.app.groups import groups_of, settings_of
 from foretick.app.settings import value_of
 from foretick.app.settings_load import require_redis
 from foretick.app.settings_text import written, written_groups
 from foretick.errors import EXIT_CLEAN, RedisUnreachable, UsageError
 from foretick.ports import probe
 from foretick.ports.masking import MASK, mask_passwords, mask_url
+from foretick.ports.weights import read_weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,6 +75,7 @@ def setting_lines(loaded: Loaded) -> Iterator[str]:
 
 def findings(settings: Settings) -> Iterator[Finding]:
     """What is reachable, in the order in which `run` needs it."""
+    yield from _weights(settings)
     try:
         require_redis(settings)
     except UsageError as error:
@@ -80,6 +83,18 @@ def findings(settings: Settings) -> Iterator[Finding]:
     else:
         yield from _embedded(settings) if settings.embedded else _server(settings)
     yield _http(settings)
+
+
+def _weights(settings: Settings) -> Iterator[Finding]:
+    """The files that networks begin with; whether they fit the model, `run` tells before it connects."""
+    given = [settings_of(settings, group).model.init for group in groups_of(settings)]
+    for path in dict.fromkeys(path for path in given if path is not None):
+        try:
+            facts = read_weights(path).facts
+        except UsageError as error:
+            yield Finding("model", str(error), error.exit_code)
+        else:
+            yield Finding("model", f"{path} was learned from {facts.get('ticks')} ticks")
 
 
 def _embedded(settings: Settings) -> Iterator[Finding]:

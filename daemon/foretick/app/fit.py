@@ -212,6 +212,8 @@ def _model(settings: Settings, arguments: argparse.Namespace) -> tuple[Recipe, K
         raise UsageError(f"--group {group}: there is no such group, only {', '.join(groups_of(settings))}")
     own = settings_of(settings, group)
     recipe = recipe_of(own)
+    if len(recipe.features) > 1:
+        raise UsageError(f"fit learns from files with one value a tick, and features are {', '.join(recipe.features)}")
     if arguments.seed is not None:
         recipe = replace(recipe, seed=arguments.seed)
     knowledge = load_knowledge(own.model.init, recipe) if own.model.init else None

@@ -110,6 +110,7 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
         from foretick.app.backtest.plot import require  # noqa: PLC0415  matplotlib takes a second
 
         require(arguments.plot)
+    torch.set_num_threads(1)  # networks this small gain nothing by a second one, and a busy machine makes it lose
     recipe = _recipe(settings, arguments)
     fitted = _fit(recipe, arguments)
     if arguments.plot:

@@ -56,6 +56,25 @@ def test_an_engine_begins_with_them(path):
     )
 
 
+class CountingTrainer(InlineTrainer):
+    jobs = 0
+
+    def submit(self, job):
+        self.jobs += 1
+        super().submit(job)
+
+
+def test_what_has_learned_before_learns_on_at_the_steady_pace():
+    recipe = Recipe(hidden=8)
+
+    def jobs(init: Knowledge | None) -> int:
+        trainer = CountingTrainer(Engine.shape_of(recipe), recipe.learn)
+        Engine(recipe, trainer, init=init).advance(wave(33))
+        return trainer.jobs
+
+    assert (jobs(None), jobs(knowledge_of(recipe))) == (32 // recipe.learn.early_every, 32 // recipe.learn.every)
+
+
 def test_state_that_is_there_wins_over_them(path):
     recipe = Recipe(hidden=16)
     ran, begun = Engine(recipe), Engine(recipe, init=knowledge_of(recipe))
