@@ -158,7 +158,7 @@ class Committer:
         Raises:
             StartOver: it came back from an older copy of its memory: without answers of ours, or without ticks.
         """
-        if loss := forgotten(self._connection, commit):
+        if loss := forgotten(self._connection, commit, self._guarded):
             self._telemetry.count_position_regression()
             name = loss.stream.decode(errors="backslashreplace")
             log.error("position_regressed", stream=name, ours=loss.ours, found=loss.found, reason=loss.reason)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from foretick.ports.positions import committed_positions, holds_entries, later, stream_infos, tops_of
+from foretick.ports.streams import HEAD, id_order
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,12 +38,13 @@ class Forgotten:
     reason: str
 
 
-def forgotten(connection: RedisConnection, commit: Commit) -> Forgotten | None:
+def forgotten(connection: RedisConnection, commit: Commit, guarded: Mapping[bytes, bytes]) -> Forgotten | None:
     """The first thing that Redis does not know any more, after a connection was lost; none where it knows all.
 
     Args:
         connection: to it.
         commit: not known to be carried out; tells where the streams stood before it, and where they are to stand.
+        guarded: input stream by stream of ours: the last answers witness the position where the group is gone.
     """
     found = committed_positions(connection, list(commit.before))
     for stream, position in found.items():
@@ -58,7 +60,18 @@ def forgotten(connection: RedisConnection, commit: Commit) -> Forgotten | None:
         position = reached.get(stream, commit.before[stream])
         if later(position, info.top) or (not held.get(stream, True) and not _is_removed(info, position)):
             return Forgotten(stream, position, info.top, "Redis came back without ticks that it had given us")
+        if stream not in found and (top := _last_answer(connection, stream, guarded)) is not None:
+            before = commit.before[stream]
+            if later(before, top):
+                return Forgotten(stream, before, top, "Redis came back without answers of ours")
     return None
+
+
+def _last_answer(connection: RedisConnection, stream: bytes, guarded: Mapping[bytes, bytes]) -> bytes | None:
+    """The last id that was ever answered; none where that cannot be told."""
+    keys = [key for key, answered in guarded.items() if answered == stream]
+    tops = [top for top in tops_of(connection, keys).values() if top is not None]
+    return max(tops, key=id_order, default=HEAD) if keys else None
 
 
 def reached_by(commands: Sequence[Command]) -> dict[bytes, bytes]:
