@@ -2,7 +2,7 @@
 
     python bench/checkpoints.py [--series 100000] [--rate 20000]
 
-An engine of many small series (hidden 16, window 64, no linear experts: about what a lean profile would carry) takes
+An engine of many series of the profile `lean`, without learning, takes
 ticks in batches, as the loop does, at a steady rate. Compared are three ways to copy its state at one position: into
 fresh memory, into memory that is kept, and the daemon's own way, ahead of the cut by a side thread. "pause" is the time
 that the loop stands still at the cut; "turn" the time of a batch through the engine while the copy, the packing and the
@@ -15,6 +15,7 @@ import argparse
 import tempfile
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ import torch
 
 from foretick.app.states import Identity, Mark, State, pack_state, unpack_state
 from foretick.core.engine import Engine
-from foretick.core.recipe import LearnRecipe, Recipe
+from foretick.core.profiles import lean
 from foretick.core.records import Ticks
 from foretick.core.snapshots import Room
 from foretick.ports.checkpoints import FolderStore, RedisStore, unpack
@@ -32,7 +33,7 @@ from foretick.ports.connection import RedisConnection
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-LEAN = Recipe(hidden=16, window=64, linear=(), readout=None, learn=LearnRecipe(enabled=False))
+LEAN = replace(lean(), learn=replace(lean().learn, enabled=False))
 BATCH = 500  # ticks, as the daemon reads at once
 REPEATS = 9
 
