@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import structlog
 
 from servers import SHARED_SERIES, DaemonProcess, Server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_found() -> Iterator[None]:
+    """A verb that runs inside a test sets up logging for its process, which here is that of all tests after it."""
+    yield
+    if structlog.is_configured():
+        structlog.reset_defaults()
+        logging.captureWarnings(capture=False)
+        logging.getLogger().handlers.clear()
 
 
 def _running(kind: str) -> Iterator[Server]:

