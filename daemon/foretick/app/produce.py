@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from foretick.app.access import plain_stream, server_of
+from foretick.app.assembly import fields_of
 from foretick.app.demo import StopSignals
+from foretick.app.groups import features_of
 from foretick.app.patience import FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS
 from foretick.app.progress import progress
 from foretick.app.sources import Lines, Playback, Sensors, duration_text
@@ -18,7 +20,6 @@ from foretick.errors import EXIT_CLEAN, CommandFailed, ConnectionLost, RedisUnre
 from foretick.ports.masking import mask_url
 from foretick.ports.producer import TickProducer
 from foretick.ports.recordings import FAULTS_NAMED, Faults, read_recordings
-from foretick.ports.wire import FieldNames
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -55,16 +56,16 @@ def run(settings: Settings, options: Options) -> int:
     """
     stream = plain_stream(settings, "produce")
     url, password = server_of(settings)
-    names = settings.fields
     producer = TickProducer(
         url,
         stream,
         password=password,
-        fields=FieldNames(names.series, names.value, names.ts, names.ts_unit),
+        fields=fields_of(settings),
         maxlen=options.maxlen,
     )
     with _opened(producer, url, stream):
-        source = _source(options)  # before the signals are caught: Ctrl-C ends the reading of a large file at once
+        # Before the signals are caught: Ctrl-C ends the reading of a large file at once.
+        source = _source(options, features_of(settings))
         with StopSignals() as stop:
             _send_all(source, Sender(producer, stop, options.max_lag), stop, options, stream)
     return EXIT_CUT_SHORT if source.total is not None and producer.pushed_ticks < source.total else EXIT_CLEAN
@@ -106,7 +107,7 @@ def _opened(producer: TickProducer, url: str, stream: str) -> Iterator[None]:
         producer.close()
 
 
-def _source(options: Options) -> Source:
+def _source(options: Options, features: Sequence[str]) -> Source:
     lines = [str(path) for path in options.files] == ["-"]
     if options.sensors and options.files:
         raise UsageError("--sensors and files exclude each other: name one of them")
@@ -115,12 +116,12 @@ def _source(options: Options) -> Source:
             raise UsageError("--sensors have their own pace: drop --speed")
         return Sensors()
     if lines:
-        return Lines(options.speed or math.inf, Faults(strict=options.strict))
+        return Lines(options.speed or math.inf, Faults(strict=options.strict), features)
     if not options.files:
         raise UsageError("nothing to send: name files, - for standard input, or --sensors")
     if any(str(path) == "-" for path in options.files):
         raise UsageError("- stands alone: files are merged by time, and standard input has no end to wait for")
-    playback = Playback(read_recordings(options.files, strict=options.strict), options.speed or 1.0)
+    playback = Playback(read_recordings(options.files, features, strict=options.strict), options.speed or 1.0)
     for line in playback.faults.named:
         sys.stderr.write(f"foretick: left out {line}\n")
     sys.stderr.write(f"{playback}\n")

@@ -16,7 +16,7 @@ from foretick.ports.recordings import Faults, UnusableRow, read_json_line
 from foretick.ports.sensors import HostSensors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from foretick.app.demo import StopSignals
     from foretick.ports.recordings import Recording, Tick
@@ -94,8 +94,9 @@ class Lines:
     title = "sent"
     total: int | None = None
 
-    def __init__(self, speed: float, faults: Faults) -> None:
+    def __init__(self, speed: float, faults: Faults, features: Sequence[str]) -> None:
         self.faults = faults
+        self._features = features
         self._speed = speed
         self._reader = LineReader(sys.stdin.fileno())
         self._line = 0
@@ -122,7 +123,7 @@ class Lines:
         for line in lines:
             self._line += 1
             try:
-                tick = read_json_line(line)
+                tick = read_json_line(line, self._features)
             except UnusableRow as why:
                 if told := self.faults.note(f"standard input:{self._line}", why):
                     sys.stderr.write(f"foretick: left out {told}\n")

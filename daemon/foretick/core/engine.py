@@ -15,10 +15,9 @@ import numpy as np
 
 from foretick.core.learner import InlineTrainer, Job, Knowledge, Trainer, learning_rate
 from foretick.core.life import Life
-from foretick.core.lstm import Shape, init_weights
 from foretick.core.model import Model
 from foretick.core.outputs import output_names
-from foretick.core.parts import shape_of
+from foretick.core.parts import shape_of, weights_of
 from foretick.core.recipe import Recipe
 from foretick.core.records import Forecasts, Ticks, Verdict
 from foretick.core.rounds import rounds
@@ -31,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
+
+    from foretick.core.lstm import Shape
 
 
 class Engine:
@@ -72,7 +73,7 @@ class Engine:
         self._expired = 0  # series that were forgotten
         self._thrown_away = 0  # jobs, because they were not finite
         self._job: Job | None = None
-        self._knowledge = init or Knowledge.fresh(init_weights(self.shape, recipe.seed))
+        self._knowledge = init or Knowledge.fresh(weights_of(recipe))
         self._model.adopt(self._knowledge.theta)
         self.limit(recipe.max_series)
 

@@ -84,6 +84,11 @@ class Layout:
         return int(self.clock.stop)
 
     @property
+    def pace(self) -> int:
+        """Latest spacing over its mean."""
+        return self.ratio + 2
+
+    @property
     def heard(self) -> slice:
         """The linear experts' forecasts, behind ratio, youth and pace."""
         first = self.ratio + 3
@@ -193,7 +198,7 @@ class CompactFeatures:
         ratio = block["fast"] * per_scale[:, 0]
         x[:, layout.ratio] = torch.log_(torch.from_numpy(ratio + RATIO_FLOOR)).numpy()
         x[:, layout.ratio + 1] = 1.0 / (1.0 + t / YOUTH_TICKS)
-        x[:, layout.ratio + 2] = pace(block)
+        x[:, layout.pace] = pace(block)
         return Sight(beside(x, asinh(heard)), moves, seasonal)
 
     def _see_seasons(self, row: NDArray[np.int64], block: Block, x: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -19,7 +19,7 @@ Glossary
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,6 +27,8 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
 ROW_BLOCK = 16  # rows; torch.mm gives a row the same bits at any position of a batch padded to this (measured)
@@ -75,8 +77,13 @@ class Shape:
         return {name: piece.view(shape) for (name, shape), piece in zip(self.parts.items(), pieces, strict=True)}
 
 
-def init_weights(shape: Shape, seed: int) -> Tensor:
-    """θ at the start: torch's uniform LSTM weights, forget bias 1, and a head of zeros, so that it begins as naive."""
+def init_weights(shape: Shape, seed: int, silent: Sequence[int] = ()) -> Tensor:
+    """θ at the start: torch's uniform LSTM weights, forget bias 1, and a head of zeros, so that it begins as naive.
+
+    Inputs that are mostly 0 may begin with weights of 0 (`silent`): the others then begin as they would without them.
+    """
+    if silent:
+        return _widened(shape, init_weights(replace(shape, inputs=shape.inputs - len(silent)), seed), silent)
     generator = torch.Generator().manual_seed(seed)
     bound = 1.0 / math.sqrt(shape.hidden)
     theta = torch.empty(shape.size).uniform_(-bound, bound, generator=generator)
@@ -89,6 +96,19 @@ def init_weights(shape: Shape, seed: int) -> Tensor:
         if name.startswith("head"):
             parts[name].zero_()
     return theta
+
+
+def _widened(shape: Shape, theta: Tensor, silent: Sequence[int]) -> Tensor:
+    """θ of a network with fewer inputs, with zeros for these."""
+    wide = torch.zeros(shape.size)
+    parts = shape.split(wide)
+    heard = [i for i in range(shape.inputs) if i not in silent]
+    for name, part in replace(shape, inputs=len(heard)).split(theta).items():
+        if name == "weight_ih_l0":
+            parts[name][:, heard] = part
+        elif not name.startswith("head_weight"):
+            parts[name].copy_(part)
+    return wide
 
 
 class Stepper:

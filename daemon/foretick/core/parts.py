@@ -7,16 +7,18 @@ from typing import TYPE_CHECKING
 from foretick.core.ensemble import Ensemble
 from foretick.core.ensemble_compact import CompactEnsemble
 from foretick.core.exogenous import Exogenous, heard_width
-from foretick.core.features import Features, input_width
+from foretick.core.features import PACE, Features, input_width
 from foretick.core.features_compact import CompactFeatures, Layout
 from foretick.core.intervals import Intervals
-from foretick.core.lstm import Shape
+from foretick.core.lstm import Shape, init_weights
 from foretick.core.pool import Pool
 from foretick.core.recipe import IntervalRecipe, LearnRecipe, Recipe
 from foretick.core.recorder import Recorder
 from foretick.core.tracking import Tracking
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from foretick.core.arena import Arena
 
 
@@ -24,6 +26,12 @@ def shape_of(recipe: Recipe) -> Shape:
     """Sizes of the network."""
     inputs = Layout(recipe.compact).width + heard_width(recipe) if recipe.compact else input_width(recipe)
     return Shape(inputs=inputs, hidden=recipe.hidden, layers=recipe.layers, outputs=recipe.horizon)
+
+
+def weights_of(recipe: Recipe) -> Tensor:
+    """θ before anything was learned; the pace, which is 0 on a regular series, is heard from zero on."""
+    pace = Layout(recipe.compact).pace if recipe.compact else PACE
+    return init_weights(shape_of(recipe), recipe.seed, [pace])
 
 
 def exogenous_of(arena: Arena, recipe: Recipe) -> Exogenous | None:

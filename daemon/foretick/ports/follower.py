@@ -161,19 +161,24 @@ class ForecastFollower:
 
     def _seen(self, entries: list[Any]) -> list[SeenForecast]:
         seen_ms = time.time() * 1000.0 + self._clock_offset_ms
-        seen = (_forecast(entry, fields, seen_ms) for entry, fields in entries)
-        return [one for one in seen if one is not None]
+        return [one for entry, fields in entries for one in _forecasts(entry, fields, seen_ms)]
 
 
-def _forecast(entry: bytes, fields: list[bytes], seen_ms: float) -> SeenForecast | None:
-    """The forecast that an entry holds; none where somebody else wrote it."""
+def _forecasts(entry: bytes, fields: list[bytes], seen_ms: float) -> list[SeenForecast]:
+    """The forecasts that an entry holds, one for each target; none where somebody else wrote it."""
     by_name = dict(zip(fields[::2], fields[1::2], strict=True))
-    lower, upper = _widest(by_name)
+    targets = [name.removeprefix(b"y") for name in by_name if name == b"y" or name.startswith(b"y.")]
+    found = (_forecast(entry, by_name, target, seen_ms) for target in targets)
+    return [one for one in found if one is not None]
+
+
+def _forecast(entry: bytes, by_name: dict[bytes, bytes], target: bytes, seen_ms: float) -> SeenForecast | None:
+    lower, upper = _widest(by_name, target)
     try:
         return SeenForecast(
-            series=by_name[b"series"].decode(errors="replace"),
-            y=float(by_name[b"y"]),
-            yhat=float(by_name[b"yhat"]),
+            series=(by_name[b"series"] + target).decode(errors="replace"),
+            y=float(by_name[b"y" + target]),
+            yhat=float(by_name[b"yhat" + target]),
             warm=by_name[b"stage"] == b"warm",
             arrival_ms=int(entry.partition(b"-")[0]),
             seen_ms=seen_ms,
@@ -184,11 +189,11 @@ def _forecast(entry: bytes, fields: list[bytes], seen_ms: float) -> SeenForecast
         return None
 
 
-def _widest(by_name: dict[bytes, bytes]) -> tuple[float | None, float | None]:
+def _widest(by_name: dict[bytes, bytes], target: bytes) -> tuple[float | None, float | None]:
     """The bounds of the interval with the highest level."""
-    levels = [name.removeprefix(LOWER) for name in by_name if name.startswith(LOWER)]
-    known = [level for level in levels if level.isdigit() and UPPER + level in by_name]
+    levels = [name.removeprefix(LOWER).removesuffix(target) for name in by_name if name.startswith(LOWER)]
+    known = [level for level in levels if level.isdigit() and UPPER + level + target in by_name]
     if not known:
         return None, None
     level = max(known, key=lambda digits: float(b"0." + digits))  # 995 is 99.5%
-    return float(by_name[LOWER + level]), float(by_name[UPPER + level])
+    return float(by_name[LOWER + level + target]), float(by_name[UPPER + level + target])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Self
 
 from foretick.errors import ForetickError
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from foretick.ports.connection import Command, Reply, Word
-    from foretick.ports.recordings import Tick
+    from foretick.ports.recordings import Tick, Value
 
 REPLY_SECONDS = 5.0  # a server that is silent for longer is gone
 
@@ -116,10 +117,13 @@ class TickProducer:
         answer: Reply = good(self._connection.call("TYPE", self._stream))
         return str(answer.decode())
 
-    def _command(self, series: bytes | None, value: float, ts: int | None) -> Command:
+    def _command(self, series: bytes | None, value: Value, ts: int | None) -> Command:
         names = self._fields
         named: Command = () if series is None else (names.series, series)
+        values = [value] if isinstance(value, float | int) else value
+        numbers = zip(names.features, values, strict=False)  # a sensor has one number, whatever else there is
+        told = [part for name, number in numbers if not math.isnan(number) for part in (name, repr(number))]
         if ts is None:
-            return (*self._head, *named, names.value, repr(value))
+            return (*self._head, *named, *told)
         times, divisor = UNIT_TO_MS[names.ts_unit]
-        return (*self._head, *named, names.value, repr(value), names.ts, ts * divisor // times)
+        return (*self._head, *named, *told, names.ts, ts * divisor // times)

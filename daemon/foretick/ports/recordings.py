@@ -9,8 +9,10 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import math
 import zlib
 from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
@@ -22,10 +24,11 @@ from foretick.ports.recordings_parquet import SUFFIXES, parquet_rows
 from foretick.ports.wire.entry import DECIMAL, VALUE_MAX_BYTES, series_fault
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from pathlib import Path
 
-Tick: TypeAlias = tuple[bytes | None, float, int | None]  # series id or the stream's own, value, event time in ms
+Value: TypeAlias = float | Sequence[float]  # of several features each, NaN where one is absent
+Tick: TypeAlias = tuple[bytes | None, Value, int | None]  # series id or the stream's own, value, event time in ms
 
 FAULTS_NAMED = 5  # a column of the wrong unit is wrong in every row: five show it
 TS_MAX_MS = 1 << 53  # beyond it milliseconds are neither times nor exact as float64
@@ -95,19 +98,19 @@ class _Columns:
     def __init__(self) -> None:
         self.of = array("q")  # which (source, series) the row belongs to
         self.ts = array("q")
-        self.y = array("d")
+        self.y = array("d")  # feature by feature, row by row
         self.numbers: dict[tuple[str, str], int] = {}  # of each (source, series), in order of appearance
 
-    def add(self, source: str, series: str, ts: str, value: str) -> None:
+    def add(self, source: str, series: str, ts: str, *values: str) -> None:
         number = self.numbers.get((source, series))
         if number is None:
             _check_series(series)
-        stamp, y = read_stamp(ts), read_value(value)
+        stamp, y = read_stamp(ts), _read_values(values)
         if number is None:
             number = self.numbers[source, series] = len(self.numbers)
         self.of.append(number)
         self.ts.append(stamp)
-        self.y.append(y)
+        self.y.extend(y)
 
     def names(self) -> list[bytes]:
         """The series id of each number; ids that several sources use are told apart as `source/series`."""
@@ -119,15 +122,16 @@ class _Columns:
         ]
 
 
-def read_recordings(paths: Sequence[Path], *, strict: bool = False) -> Recording:
+def read_recordings(paths: Sequence[Path], features: Sequence[str] = ("value",), *, strict: bool = False) -> Recording:
     """All ticks of the files, merged by event time.
 
     Files that end with `.parquet` are Parquet, others CSV. Columns are found by name: `series`, `ts` (integer Unix
-    milliseconds), `value`, and optionally `source`. Others are ignored. Where two sources use one series id, the ids
-    are told apart as `source/series`.
+    milliseconds), those of the features, and optionally `source`. Others are ignored. Where two sources use one series
+    id, the ids are told apart as `source/series`.
 
     Args:
         paths: the files.
+        features: names of the columns with numbers. Of several, some of a row's cells may be empty.
         strict: the first row that is no tick is an error.
 
     Raises:
@@ -136,7 +140,7 @@ def read_recordings(paths: Sequence[Path], *, strict: bool = False) -> Recording
     columns, faults = _Columns(), Faults(strict=strict)
     for path in paths:
         read = parquet_rows if path.suffix.lower() in SUFFIXES else _rows
-        for line, row in read(path):
+        for line, row in read(path, features):
             try:
                 columns.add(*row)
             except UnusableRow as why:
@@ -144,14 +148,27 @@ def read_recordings(paths: Sequence[Path], *, strict: bool = False) -> Recording
     names = columns.names()
     ts = np.array(columns.ts, np.int64)
     order = np.argsort(ts, kind="stable")
-    ts, y, of = ts[order], np.array(columns.y, np.float64)[order], np.array(columns.of, np.int64)[order]
+    y = np.array(columns.y, np.float64)
+    y = y.reshape(-1, len(features)) if len(features) > 1 else y
+    ts, y, of = ts[order], y[order], np.array(columns.of, np.int64)[order]
     series = [names[number] for number in of.tolist()]
     ticks = Ticks(series=series, ms=ts, ts=ts, stamped=np.ones(len(ts), np.bool_), y=y)
     return Recording(ticks, {name: source for name, (source, _) in zip(names, columns.numbers, strict=True)}, faults)
 
 
-def read_json_line(line: bytes) -> Tick | None:
+def _read_values(texts: Sequence[str]) -> list[float]:
+    if len(texts) == 1:
+        return [read_value(texts[0])]
+    values = [read_value(text) if text.strip() else math.nan for text in texts]
+    if all(map(math.isnan, values)):
+        raise UnusableRow("it holds no number")
+    return values
+
+
+def read_json_line(line: bytes, features: Sequence[str] = ("value",)) -> Tick | None:
     """The tick that a line describes: `{"series": "a", "value": 1.5, "ts": 1700000000000}`; none if it is blank.
+
+    Of several features each is a key of its own.
 
     Raises:
         UnusableRow: it describes none.
@@ -162,20 +179,25 @@ def read_json_line(line: bytes) -> Tick | None:
         row: Any = json.loads(line)
     except (ValueError, RecursionError):
         raise UnusableRow(f"no JSON: {_shown(line.decode(errors='replace'))}") from None
-    if not isinstance(row, dict) or "value" not in row:
-        raise UnusableRow('no object with a "value"')
-    series, value, ts = row.get("series"), row["value"], row.get("ts")
+    if not isinstance(row, dict) or not any(name in row for name in features):
+        raise UnusableRow(f'no object with a "{features[0]}"')
+    series, ts = row.get("series"), row.get("ts")
     if series is not None:
         if not isinstance(series, str):
             raise UnusableRow(f"series is no text: {_shown(series)}")
         _check_series(series)
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise UnusableRow(f"value is no number: {_shown(value)}")
+    values = _read_values([_number_text(row.get(name, "")) for name in features])
     return (
         None if series is None else series.encode(),
-        read_value(value if isinstance(value, str) else repr(value)),
+        values if len(values) > 1 else values[0],
         None if ts is None else read_stamp(str(ts)),
     )
+
+
+def _number_text(value: object) -> str:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise UnusableRow(f"value is no number: {_shown(value)}")
+    return value if isinstance(value, str) else repr(value)
 
 
 def read_value(text: str) -> float:
@@ -225,17 +247,17 @@ def _open(path: Path) -> IO[str]:
     return path.open(encoding="utf-8", newline="")
 
 
-def _rows(path: Path) -> Iterator[tuple[int, tuple[str, str, str, str]]]:
-    """Line number and (source, series, ts, value) of each row of a file; what the row lacks is empty."""
+def _rows(path: Path, features: Sequence[str]) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """Line number and (source, series, ts, value, …) of each row of a file; what the row lacks is empty."""
     try:
         with _open(path) as file:
             reader = csv.reader(file)
             header = [name.strip().removeprefix("\ufeff") for name in next(reader, [])]  # Excel begins with a mark
-            missing = [name for name in ("series", "ts", "value") if name not in header]
+            missing = [name for name in ("series", "ts", *features) if name not in header]
             if missing:
-                needed = "series, ts, value and optionally source"
+                needed = f"series, ts, {', '.join(features)} and optionally source"
                 raise UsageError(f"{path}: no column {missing[0]!r} in its first line; the columns are {needed}")
-            series_at, ts_at, value_at = (header.index(name) for name in ("series", "ts", "value"))
+            ats = [header.index(name) for name in ("series", "ts", *features)]
             source_at = header.index("source") if "source" in header else None
             width = len(header)
             for fields in reader:
@@ -243,6 +265,6 @@ def _rows(path: Path) -> Iterator[tuple[int, tuple[str, str, str, str]]]:
                     continue
                 cells = fields + [""] * (width - len(fields))
                 source = "" if source_at is None else cells[source_at]
-                yield reader.line_num, (source, cells[series_at], cells[ts_at], cells[value_at])
+                yield reader.line_num, (source, *(cells[at] for at in ats))
     except (OSError, UnicodeDecodeError, csv.Error, EOFError, zlib.error) as error:
         raise UsageError(f"{path}: cannot be read: {error}") from error

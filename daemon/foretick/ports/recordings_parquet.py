@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 from foretick.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    Row = tuple[int, tuple[str, str, str, str]]
+    Row = tuple[int, tuple[str, ...]]
 
 SUFFIXES = (".parquet", ".pq")
 BATCH_ROWS = 65_536  # in memory as text at a time: about 30 MB
 
 
-def parquet_rows(path: Path) -> Iterator[Row]:
-    """Row number, from 1, and (source, series, ts, value) of each row; what the row lacks is empty.
+def parquet_rows(path: Path, features: Sequence[str] = ("value",)) -> Iterator[Row]:
+    """Row number, from 1, and (source, series, ts, value, …) of each row; what the row lacks is empty.
 
     `ts` may be whole Unix milliseconds or of a timestamp type; without a time zone it is UTC.
 
@@ -32,16 +32,17 @@ def parquet_rows(path: Path) -> Iterator[Row]:
     try:
         with parquet.ParquetFile(path) as file:
             names = file.schema_arrow.names
-            missing = [name for name in ("series", "ts", "value") if name not in names]
+            wanted = ("series", "ts", *features)
+            missing = [name for name in wanted if name not in names]
             if missing:
-                needed = "series, ts, value and optionally source"
+                needed = f"{', '.join(wanted)} and optionally source"
                 raise UsageError(f"{path}: no column {missing[0]!r}; the columns are {needed}")
-            columns = [name for name in ("source", "series", "ts", "value") if name in names]
+            columns = [name for name in ("source", *wanted) if name in names]
             number = 0
             for batch in file.iter_batches(BATCH_ROWS, columns=columns):
                 texts = {name: _texts(batch.column(name), pa) for name in columns}
                 sources = texts.get("source", [""] * batch.num_rows)
-                for row in zip(sources, texts["series"], texts["ts"], texts["value"], strict=True):
+                for row in zip(sources, *(texts[name] for name in wanted), strict=True):
                     number += 1
                     yield number, row
     except (OSError, pa.ArrowException) as error:

@@ -18,6 +18,7 @@ import numpy as np
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from foretick.core.targets import TARGET_MARK
 from foretick.ports.wire import split_series_key
 
 if TYPE_CHECKING:
@@ -172,7 +173,7 @@ def _smallest(values: NDArray[np.int64] | NDArray[np.float32], n: int) -> list[i
 
 
 def _labels(key: bytes) -> list[str]:
-    return [_text(part) for part in split_series_key(key)]
+    return [_text(part.replace(TARGET_MARK, b".")) for part in split_series_key(key)]
 
 
 def _text(name: bytes) -> str:

@@ -209,3 +209,14 @@ def test_the_inline_trainer_hands_out_each_job_once():
     assert trainer.collect().steps == 4
     with pytest.raises(AssertionError):
         trainer.collect()
+
+
+def test_inputs_that_begin_silent_leave_the_others_as_they_would_be_without_them():
+    wide, narrow = Shape(5, 8, layers=2), Shape(4, 8, layers=2)
+    parts, without = wide.split(init_weights(wide, 3, [2])), narrow.split(init_weights(narrow, 3))
+    heard = [0, 1, 3, 4]
+    assert not parts["weight_ih_l0"][:, 2].any()
+    assert parts["weight_ih_l0"][:, heard].equal(without["weight_ih_l0"])
+    for name in set(without) - {"weight_ih_l0", "head_weight"}:
+        assert parts[name].equal(without[name]), name
+    assert not parts["head_weight"].any()

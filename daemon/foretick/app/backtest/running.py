@@ -14,7 +14,8 @@ from foretick.app.progress import progress
 from foretick.app.recipes import engine_of
 from foretick.core.groups import GroupedEngine
 from foretick.core.learner import InlineTrainer
-from foretick.core.records import Forecasts
+from foretick.core.records import Forecasts, Ticks, Verdict
+from foretick.core.targets import TARGET_MARK
 from foretick.ports.wire import series_key, split_series_key
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
     from foretick.app.settings import Settings
     from foretick.core.engine import Engine
-    from foretick.core.records import Ticks
     from foretick.ports.recordings import Recording
 
 
@@ -71,6 +71,40 @@ def run_engine(recording: Recording, settings: Settings) -> Run:
             advance(len(answers[-1].verdict))
     elapsed_seconds = time.perf_counter() - began
     return Run(ticks, Forecasts.joined(answers), dict(seen.by_series()), len(ticks) / elapsed_seconds)
+
+
+def by_target(recording: Recording, ran: Run) -> tuple[Recording, Run]:
+    """The same as if each target had been a series of its own, called `series.target` where there are several."""
+    forecasts, ticks = ran.forecasts, ran.ticks
+    suffixes = [name[1:] for name in forecasts.names if name == "y" or name.startswith("y.")]
+    if not suffixes:
+        return recording, ran
+    outputs = tuple(dict.fromkeys(base for name in forecasts.names if (base := name.partition(".")[0]) != "y"))
+    is_forecast = forecasts.verdict == Verdict.FORECAST
+    ats, names, y, values = [np.flatnonzero(~is_forecast)], [], [np.full((~is_forecast).sum(), np.nan)], []
+    names += [ticks.series[i] for i in ats[0].tolist()]
+    values.append(np.full((len(ats[0]), len(outputs)), np.nan))
+    for suffix in suffixes:
+        actual = forecasts.column("y" + suffix)
+        at = np.flatnonzero(is_forecast & ~np.isnan(actual))
+        told = [name + suffix for name in outputs]
+        blank = np.full(len(ticks), np.nan)
+        columns = [forecasts.column(name) if name in forecasts.names else blank for name in told]
+        ats.append(at)
+        names += [ticks.series[i] + suffix.encode() for i in at.tolist()]
+        y.append(actual[at])
+        values.append(np.stack(columns, axis=1)[at])
+    where = np.concatenate(ats)
+    order = np.argsort(where, kind="stable")
+    at = where[order]
+    series = [names[i] for i in order.tolist()]
+    single = Ticks(series, ticks.ms[at], ticks.ts[at], ticks.stamped[at], np.concatenate(y)[order])
+    answers = Forecasts(forecasts.verdict[at], forecasts.warm[at], outputs, np.concatenate(values)[order])
+    weights = {name.replace(TARGET_MARK, b"."): one for name, one in ran.weights.items()}
+    source_of = {name: recording.source_of[ticks.series[i]] for name, i in zip(series, at.tolist(), strict=True)}
+    return replace(recording, ticks=single, source_of=source_of), replace(
+        ran, ticks=single, forecasts=answers, weights=weights
+    )
 
 
 def fresh_engine(settings: Settings) -> Engine | GroupedEngine:

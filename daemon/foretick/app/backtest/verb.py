@@ -11,7 +11,8 @@ import torch
 from foretick.app.backtest import plot, tables, verification
 from foretick.app.backtest.recorded import open_recorded, read_recorded
 from foretick.app.backtest.report import make_report
-from foretick.app.backtest.running import run_engine
+from foretick.app.backtest.running import by_target, run_engine
+from foretick.app.groups import features_of
 from foretick.errors import EXIT_CLEAN, UsageError
 from foretick.ports.recordings import read_recordings
 from foretick.ports.recordings_stream import is_address
@@ -65,11 +66,11 @@ def run(settings: Settings, options: Options) -> int:
     if addresses:
         recording = read_recorded(settings, addresses[0])
     else:
-        recording = read_recordings([Path(file) for file in options.files])
+        recording = read_recordings([Path(file) for file in options.files], features_of(settings))
     _require_ticks(recording, options.files)
     if options.plot is not None:
         _require_series(recording, options.series)
-    ran = run_engine(recording, settings)
+    recording, ran = by_target(recording, run_engine(recording, settings))
     report = make_report(recording, ran, settings, options.burn_in)
     if options.plot is not None:
         plot.draw(options.plot, report, ran, report.chosen(options.series))
