@@ -118,9 +118,7 @@ class Campaign:
             wait_until(lambda: self.crew.found_owner(owner), 60, "a successor")
         finally:
             owner.daemon.signal(signal.SIGCONT)
-        wait_until(
-            lambda: total(owner.daemon.get("/metrics")[1], "lease_lost_total") >= 1, what="the loss of the lease"
-        )
+        wait_until(lambda: total(owner.daemon.get("/metrics")[1], "lease_lost_total") >= 1, 60, "the loss of the lease")
 
     def finish(self) -> None:
         """All is pushed, answered and copied."""

@@ -168,7 +168,7 @@ def _read_values(texts: Sequence[str]) -> list[float]:
 def read_json_line(line: bytes, features: Sequence[str] = ("value",)) -> Tick | None:
     """The tick that a line describes: `{"series": "a", "value": 1.5, "ts": 1700000000000}`; none if it is blank.
 
-    Of several features each is a key of its own.
+    Of several features each is a key of its own, absent or null where there is none.
 
     Raises:
         UnusableRow: it describes none.
@@ -186,7 +186,9 @@ def read_json_line(line: bytes, features: Sequence[str] = ("value",)) -> Tick | 
         if not isinstance(series, str):
             raise UnusableRow(f"series is no text: {_shown(series)}")
         _check_series(series)
-    values = _read_values([_number_text(row.get(name, "")) for name in features])
+    blank = "" if len(features) > 1 else None
+    told = [row.get(name) for name in features]
+    values = _read_values([_number_text(blank if value is None else value) for value in told])
     return (
         None if series is None else series.encode(),
         values if len(values) > 1 else values[0],

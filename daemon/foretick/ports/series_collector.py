@@ -127,7 +127,7 @@ class _Seen:
             for row in range(start, min(stop, len(names))):
                 self._rows.discard(row)
                 key = names[row]
-                if key is not None and len(self._rows) < SERIES_MAX and fits(_text(split_series_key(key)[1])):
+                if key is not None and len(self._rows) < SERIES_MAX and any(map(fits, _names(key))):
                     self._rows.add(row)
         return sorted(self._rows)
 
@@ -174,6 +174,11 @@ def _smallest(values: NDArray[np.int64] | NDArray[np.float32], n: int) -> list[i
 
 def _labels(key: bytes) -> list[str]:
     return [_text(part.replace(TARGET_MARK, b".")) for part in split_series_key(key)]
+
+
+def _names(key: bytes) -> set[str]:
+    """What settings may call a row: the series, and `series.target` where it has several targets."""
+    return {_text(split_series_key(key.partition(TARGET_MARK)[0])[1]), _labels(key)[1]}
 
 
 def _text(name: bytes) -> str:

@@ -99,7 +99,7 @@ def make_report(recording: Recording, ran: Run, settings: Settings, burn_in: int
     series: dict[str, SeriesAccuracy] = {}
     farther: dict[str, dict[int, SeriesAccuracy]] = {}
     for key, positions in at.items():
-        season = season_ticks(ticks.ts[positions], season_of(key))
+        season = season_ticks(ticks.ts[positions], season_of(ran.series_of.get(key, key)))
         scored = {
             steps: score_series(
                 _values(ticks)[positions],

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from foretick.app.groups import group_finder, settings_of
 from foretick.app.initial import initial_of
 from foretick.app.progress import progress
-from foretick.app.recipes import engine_of
+from foretick.app.recipes import engine_of, recipe_of
 from foretick.core.groups import GroupedEngine
 from foretick.core.learner import InlineTrainer
 from foretick.core.records import Forecasts, Ticks, Verdict
@@ -50,12 +51,14 @@ class Run:
         forecasts: the engine's answer to each.
         weights: by series id.
         ticks_per_second: engine speed, learning included.
+        series_of: series id by the name that one of its several targets goes by.
     """
 
     ticks: Ticks
     forecasts: Forecasts
     weights: dict[bytes, Weights]
     ticks_per_second: float
+    series_of: dict[bytes, bytes] = field(default_factory=dict)
 
 
 def run_engine(recording: Recording, settings: Settings) -> Run:
@@ -101,10 +104,21 @@ def by_target(recording: Recording, ran: Run) -> tuple[Recording, Run]:
     single = Ticks(series, ticks.ms[at], ticks.ts[at], ticks.stamped[at], np.concatenate(y)[order])
     answers = Forecasts(forecasts.verdict[at], forecasts.warm[at], outputs, np.concatenate(values)[order])
     weights = {name.replace(TARGET_MARK, b"."): one for name, one in ran.weights.items()}
-    source_of = {name: recording.source_of[ticks.series[i]] for name, i in zip(series, at.tolist(), strict=True)}
+    series_of = {name: ticks.series[i] for name, i in zip(series, at.tolist(), strict=True)}
+    source_of = {name: recording.source_of[one] for name, one in series_of.items()}
     return replace(recording, ticks=single, source_of=source_of), replace(
-        ran, ticks=single, forecasts=answers, weights=weights
+        ran, ticks=single, forecasts=answers, weights=weights, series_of=series_of
     )
+
+
+def names_told(recording: Recording, settings: Settings) -> set[bytes]:
+    """What the series of a recording are called in a report: see `by_target`."""
+    stream, group_of = stream_of(recording, settings), group_finder(list(settings.groups))
+    names: set[bytes] = set()
+    for series in recording.source_of:
+        targets = recipe_of(settings_of(settings, group_of(series_key(stream, series)))).targets
+        names |= {b"%b.%b" % (series, one.encode()) for one in targets} if len(targets) > 1 else {series}
+    return names
 
 
 def fresh_engine(settings: Settings) -> Engine | GroupedEngine:

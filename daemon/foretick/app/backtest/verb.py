@@ -11,17 +11,16 @@ import torch
 from foretick.app.backtest import plot, tables, verification
 from foretick.app.backtest.recorded import open_recorded, read_recorded
 from foretick.app.backtest.report import make_report
-from foretick.app.backtest.running import by_target, run_engine
+from foretick.app.backtest.running import by_target, names_told, run_engine
 from foretick.app.groups import features_of
 from foretick.errors import EXIT_CLEAN, UsageError
 from foretick.ports.recordings import read_recordings
 from foretick.ports.recordings_stream import is_address
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Sequence, Set  # noqa: PYI025
 
     from foretick.app.settings import Settings
-    from foretick.ports.recordings import Recording
 
 EXIT_DIFFERENT = 1  # as diff and cmp say it
 
@@ -69,7 +68,7 @@ def run(settings: Settings, options: Options) -> int:
         recording = read_recordings([Path(file) for file in options.files], features_of(settings))
     _require_ticks(recording, options.files)
     if options.plot is not None:
-        _require_series(recording, options.series)
+        _require_series(names_told(recording, settings), options.series)
     recording, ran = by_target(recording, run_engine(recording, settings))
     report = make_report(recording, ran, settings, options.burn_in)
     if options.plot is not None:
@@ -84,8 +83,7 @@ def _require_ticks(recording: Recording, names: Sequence[str]) -> None:
         raise UsageError(f"no tick in {', '.join(names)} ({recording.unusable} unusable rows)")
 
 
-def _require_series(recording: Recording, name: str) -> None:
-    known = set(recording.ticks.series)
+def _require_series(known: Set[bytes], name: str) -> None:
     if name not in {"worst", "best"} and name.encode() not in known:
         raise UsageError(f"there is no series {name!r}: write worst, best, or one of the {len(known)} ids")
 
