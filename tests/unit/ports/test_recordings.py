@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -130,6 +131,19 @@ def test_a_line_of_json_is_a_tick(line, tick):
 def test_a_line_that_is_no_tick_is_refused(line):
     with pytest.raises(UnusableRow):
         read_json_line(line)
+
+
+def test_several_features_are_columns_or_keys_by_name_and_some_may_be_absent(tmp_path):
+    text = "series,ts,high,close\na,1,2,1\na,2,,3\na,3,,\na,4,x,1\n"
+    recording = read_recordings([written(tmp_path, text)], ("close", "high"))
+    np.testing.assert_array_equal(recording.ticks.y, [[1, 2], [3, np.nan]])
+    assert recording.unusable == 2
+    assert read_json_line(b'{"high": 2, "close": 1}', ("close", "high")) == (None, [1.0, 2.0], None)
+    for line in (b'{"close": 1}', b'{"close": 1, "high": null}'):
+        np.testing.assert_array_equal(read_json_line(line, ("close", "high"))[1], [1, np.nan])
+    for line in (b'{"value": 1}', b'{"close": null}', b'{"close": true, "high": 1}'):
+        with pytest.raises(UnusableRow):
+            read_json_line(line, ("close", "high"))
 
 
 @given(

@@ -70,6 +70,13 @@ def test_series_that_are_named_are_always_told_by_name_or_glob_in_every_stream()
     assert told(telemetry, "mae") == {("ticks", "a"): 2.0, ("other", "a"): 1.0}, "pump-1 was never settled"
 
 
+def test_each_target_of_a_series_is_told_and_may_be_named_by_the_series_or_by_itself():
+    names = keys("a\x1fclose", "a\x1fhigh", "b\x1fclose", "b\x1fhigh")
+    telemetry = Telemetry(worst_series=0, named_series=["a", "b.high"])
+    telemetry.watch_series(lambda: [states(names, [0] * 4)])
+    assert told(telemetry, "mae").keys() == {("ticks", "a.close"), ("ticks", "a.high"), ("ticks", "b.high")}
+
+
 def test_young_series_still_ones_and_free_rows_are_not_among_the_worst():
     telemetry = Telemetry(worst_series=5)
     names = [*keys("young", "still", "sound"), None]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from foretick.app.groups import group_finder, settings_of
+from foretick.app.groups import group_finder, groups_of, settings_of
 from foretick.app.initial import initial_of
 from foretick.app.progress import progress
 from foretick.app.recipes import engine_of, recipe_of
@@ -114,9 +114,10 @@ def by_target(recording: Recording, ran: Run) -> tuple[Recording, Run]:
 def names_told(recording: Recording, settings: Settings) -> set[bytes]:
     """What the series of a recording are called in a report: see `by_target`."""
     stream, group_of = stream_of(recording, settings), group_finder(list(settings.groups))
+    targets_of = {group: recipe_of(settings_of(settings, group)).targets for group in groups_of(settings)}
     names: set[bytes] = set()
     for series in recording.source_of:
-        targets = recipe_of(settings_of(settings, group_of(series_key(stream, series)))).targets
+        targets = targets_of[group_of(series_key(stream, series))]
         names |= {b"%b.%b" % (series, one.encode()) for one in targets} if len(targets) > 1 else {series}
     return names
 

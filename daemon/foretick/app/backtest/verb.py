@@ -18,9 +18,11 @@ from foretick.ports.recordings import read_recordings
 from foretick.ports.recordings_stream import is_address
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence, Set  # noqa: PYI025
+    from collections.abc import Sequence
+    from collections.abc import Set as AbstractSet
 
     from foretick.app.settings import Settings
+    from foretick.ports.recordings import Recording
 
 EXIT_DIFFERENT = 1  # as diff and cmp say it
 
@@ -83,7 +85,7 @@ def _require_ticks(recording: Recording, names: Sequence[str]) -> None:
         raise UsageError(f"no tick in {', '.join(names)} ({recording.unusable} unusable rows)")
 
 
-def _require_series(known: Set[bytes], name: str) -> None:
+def _require_series(known: AbstractSet[bytes], name: str) -> None:
     if name not in {"worst", "best"} and name.encode() not in known:
         raise UsageError(f"there is no series {name!r}: write worst, best, or one of the {len(known)} ids")
 
