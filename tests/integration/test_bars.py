@@ -36,15 +36,22 @@ def bars(tmp_path):
     return path
 
 
+def send(folder, server, header, rows):
+    (folder / "part.csv").write_text(header + "".join(rows))
+    sent = foretick("produce", "--speed", "max", "part.csv", folder=folder, redis__url=server.url, **CHOSEN)
+    assert sent.returncode == 0, sent.stderr
+
+
 def test_bars_are_produced_forecast_through_a_kill_verified_watched_and_measured(
     redis_server, start_daemon, bars, tmp_path
 ):
     client = redis_server.client()
-    sent = foretick("produce", "--speed", "max", str(bars), folder=tmp_path, redis__url=redis_server.url, **CHOSEN)
-    assert sent.returncode == 0, sent.stderr
-    daemon = start_daemon(redis_server.url, checkpoint__every="1s", **CHOSEN)
-    wait_until(lambda: client.xlen(KEY) > 30, 30, "the first forecasts")
+    header, *rows = bars.read_text().splitlines(keepends=True)
+    daemon = start_daemon(redis_server.url, checkpoint__every="1s", batch=16, **CHOSEN)
+    send(tmp_path, redis_server, header, rows[:ROWS])
+    wait_until(lambda: client.xlen(KEY) > ROWS // 2, 30, "the first forecasts")
     daemon.kill()
+    send(tmp_path, redis_server, header, rows[ROWS:])
     daemon.start()
     wait_until(lambda: client.xlen(KEY) == 2 * ROWS - 1, 30, "all forecasts")
     [(_, letter)] = client.xrange("foretick:{ticks}:dead")
@@ -65,6 +72,7 @@ def test_bars_are_produced_forecast_through_a_kill_verified_watched_and_measured
         text = answer.read().decode()
     assert 'foretick_horizon_scored_total{group="default",horizon="3",partition="default"}' in text
     assert 'series="a.high"' in text
+    assert "foretick_checkpoint_failures_total 0.0" in text
 
     stream = f"{redis_server.url}?stream=ticks"
     verified = foretick("backtest", stream, "--verify", "--json", folder=tmp_path, **CHOSEN)

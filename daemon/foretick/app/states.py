@@ -134,6 +134,8 @@ def check_fit(engine: StatefulEngine, snapshot: Snapshot) -> None:
         raise CheckpointUnsound(str(error)) from error
     for name, array in snapshot.arrays.items():
         first = {"arena": S, "names": len(array)}.get(name.partition(".")[0], len(own[name]))
+        if name.startswith("recorder.kept_"):  # as many chunks as a pool holds so far
+            first = len(snapshot.arrays["recorder.kept_length"])
         wanted = (first, *own[name].shape[1:])
         if array.shape != wanted or array.dtype != own[name].dtype:
             raise CheckpointUnsound(f"its array {name} is {array.dtype} {array.shape}, not {own[name].dtype} {wanted}")

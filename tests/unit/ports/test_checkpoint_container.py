@@ -126,7 +126,7 @@ def test_a_container_with_any_bit_flipped_is_refused():
         (sealed((2).to_bytes(8, "little") + b"\xff\xfe"), "no JSON"),
         (sealed((200_000).to_bytes(8, "little") + b"[" * 200_000), "no JSON"),
         (rewritten(lambda header: header.pop("__metadata__") and None), "not written by foretick"),
-        (rewritten(lambda header: header["state"].update(dtype="F16")), "described wrongly"),
+        (rewritten(lambda header: header["state"].update(dtype="BF16")), "described wrongly"),
         (rewritten(lambda header: header["state"].update(dtype=["F32"])), "described wrongly"),
         (rewritten(lambda header: header["state"].update(shape=[-2, -2])), "described wrongly"),
         (rewritten(lambda header: header["state"].update(shape=[1] * 9)), "described wrongly"),
