@@ -166,8 +166,10 @@ def start() -> Iterator[Callable[..., ForkedDaemon]]:
 def push(client: redis.Redis, rng: random.Random, n: int) -> None:
     now_ms = int(client.time()[0]) * 1000
     pipe = client.pipeline(transaction=False)
-    for _ in range(n):
+    for _ in range(n - 2):
         pipe.execute_command("XADD", "ticks", "*", *any_entry(rng, now_ms))
+    for _ in range(2):  # the second is a duplicate, whatever the seed
+        pipe.execute_command("XADD", "ticks", "*", "series", f"twin{n}", "value", "1", "ts", now_ms)
     pipe.execute()
 
 
