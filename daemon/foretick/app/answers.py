@@ -43,6 +43,9 @@ class ForecastEngine(Protocol):
     def series(self) -> list[SeriesStates]:
         """How each series fares, for a scrape, on its thread."""
 
+    def weights(self, name: bytes) -> dict[str, float]:
+        """The experts' weights in a series' standing forecast, for the page, on its thread."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:

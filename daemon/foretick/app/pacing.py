@@ -59,6 +59,10 @@ class PacedEngine:
         """How each series fares, for a scrape."""
         return self._engine.series()
 
+    def weights(self, name: bytes) -> dict[str, float]:
+        """The experts' weights in a standing forecast."""
+        return self._engine.weights(name)
+
     def _left_seconds(self) -> float:
         """Until the lease should be renewed: at a third of its life."""
         return self._lease.renewed_at + self._lease.ttl_ms / 3000 - time.monotonic()

@@ -61,6 +61,10 @@ class GroupedEngine:
         """How each series fares, group by group."""
         return [states for engine in self._in_order for states in engine.series()]
 
+    def weights(self, name: bytes) -> dict[str, float]:
+        """The experts' weights in the standing forecast of a series, for another thread; none where it has no row."""
+        return next(filter(None, (engine.weights(name) for engine in self._in_order)), {})
+
     def advance(self, ticks: Ticks) -> Forecasts:
         """Take a batch of ticks, in entry-id order, and forecast each series' next value after each of them."""
         numbers = self._numbers.of(ticks.series, keep=2 * self.series_count)

@@ -72,6 +72,10 @@ class Model:
         """Step through these weights from now on."""
         self.stepper = Stepper(self.shape, theta)
 
+    def weights(self, block: Block) -> NDArray[np.float32]:
+        """(n, K) the experts' weights in the standing forecasts of these records."""
+        return experts.weights(block, self._prior, self.recipe.mix)
+
     def round(self, ticks: Ticks, rows: NDArray[np.int64], at: NDArray[np.int64], answer: Forecasts) -> None:
         """Take the ticks at these positions, each of another row, and write what is told of them into the answer.
 
@@ -183,7 +187,7 @@ class Model:
             ewma = -block["deviation"][:, experts.EWMA_AVERAGE] / np.where(known, block["scale"], 1.0)
             expert[:, self._place[experts.EWMA]] = ewma.clip(-clip, clip)
         expert[:, self._place[experts.LSTM]] = zhat.clip(-clip, clip)
-        weight = experts.weights(block, self._prior, self.recipe.mix)
+        weight = self.weights(block)
         warm = known & (block["t"] >= self.recipe.cold_ticks)
         phat = np.where(warm, (weight * expert).sum(axis=1), 0).clip(-clip, clip).astype(np.float32)
         block["phat"] = phat
