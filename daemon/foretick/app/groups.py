@@ -69,6 +69,12 @@ def features_of(settings: Settings) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for names in own for name in names))
 
 
+def learn_schedule(settings: Settings) -> dict[str, int]:
+    """By group, the ticks of a series between two learning jobs; 0 for one that does not learn."""
+    learning = {group: settings_of(settings, group).learn for group in groups_of(settings)}
+    return {group: learn.every if learn.enabled else 0 for group, learn in learning.items()}
+
+
 def group_finder(patterns: Sequence[str]) -> Callable[[bytes], str]:
     """What tells the group of a series by its key, (stream, series id), for the engine."""
     fits = [(pattern, re.compile(fnmatch.translate(pattern)).match) for pattern in patterns]

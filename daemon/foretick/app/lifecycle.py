@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from foretick.app.garbage import collector_by_hand
+from foretick.app.groups import learn_schedule
 from foretick.app.learning import trainer_process
 from foretick.app.patience import StopRequested, StopSignal
 from foretick.errors import EXIT_BUG, EXIT_CLEAN, ConnectionLost, ForetickError, RedisUnreachable, ServerRefused
@@ -53,6 +54,8 @@ def run(settings: Settings, *, discard_state: bool = False) -> int:
     metrics = settings.metrics
     telemetry = Telemetry(embedded=settings.embedded, worst_series=metrics.worst, named_series=metrics.series)
     health = Health()
+    telemetry.watch_conditions(health.checks)
+    telemetry.tell_settings(settings.checkpoint.every, learn_schedule(settings))
     try:
         with contextlib.ExitStack() as stack:
             stack.enter_context(_signals(stop))

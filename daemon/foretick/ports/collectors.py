@@ -14,7 +14,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -92,6 +92,25 @@ class LagCollector(Collector):
         yield from (entries, ages)
 
 
+class ConditionsCollector(Collector):
+    """The conditions of readiness, asked for at each scrape: an alert says why, where `/readyz` says whether."""
+
+    def __init__(self) -> None:
+        self._source: Callable[[], Mapping[str, tuple[bool, str]]] = dict
+
+    def watch(self, source: Callable[[], Mapping[str, tuple[bool, str]]]) -> None:
+        """Ask this source: whether each condition holds, by its name, or by partition, stroke and name."""
+        self._source = source
+
+    def collect(self) -> Iterator[Metric]:
+        """Every condition as 0 or 1."""
+        family = _gauge("condition_ok", "Whether a condition of readiness holds.", "partition", "condition")
+        for name, (ok, _) in self._source().items():
+            partition, _, condition = name.rpartition("/")
+            family.add_metric([partition, condition], float(ok))
+        yield family
+
+
 class ScoresCollector(Collector):
     """Accuracy, asked for at each scrape."""
 
@@ -128,6 +147,13 @@ class ScoresCollector(Collector):
             for level, n in scored.interval_covered.items():
                 covered.add_metric([partition, scored.group, level], n)
         yield covered
+        nominal = _gauge(
+            "interval_nominal", "The share of actuals that an interval is to hold.", "partition", "group", "level"
+        )
+        for partition, scored in scores:
+            for level in scored.interval_covered:
+                nominal.add_metric([partition, scored.group, level], float(level))
+        yield nominal
         yield from _horizon_families(scores)
         groups: dict[str, list[GroupScores]] = defaultdict(list)
         for _, scored in scores:

@@ -24,12 +24,19 @@ from prometheus_client import (
 )
 
 from foretick import __version__
-from foretick.ports.collectors import BUCKETS_SECONDS, NAMESPACE, LagCollector, LatencyCollector, ScoresCollector
+from foretick.ports.collectors import (
+    BUCKETS_SECONDS,
+    NAMESPACE,
+    ConditionsCollector,
+    LagCollector,
+    LatencyCollector,
+    ScoresCollector,
+)
 from foretick.ports.series_collector import SeriesCollector
 from foretick.ports.wire import partition_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -64,7 +71,8 @@ class Telemetry:
         self._lag = LagCollector()
         self._scores = ScoresCollector()
         self._series = SeriesCollector(worst_series, named_series)
-        for collector in (self._latency, self._lag, self._scores, self._series):
+        self._conditions = ConditionsCollector()
+        for collector in (self._latency, self._lag, self._scores, self._series, self._conditions):
             registry.register(collector)
         ProcessCollector(registry=registry)
         Info("build", "The running version.", namespace=NAMESPACE, registry=registry).info(
@@ -90,7 +98,24 @@ class Telemetry:
         self._checkpoint_age = self._gauge("checkpoint_age_seconds", "Time since state was last safe.", "partition")
         self._checkpoint_bytes = self._gauge("checkpoint_bytes", "Size of the newest checkpoint.", "partition")
         self._checkpoint_failures = self._counter("checkpoint_failures", "Checkpoints not written, or refused.")
+        self._checkpoint_every = self._gauge(
+            "checkpoint_every_seconds", "Time between two checkpoints; 0: none are taken."
+        )
+        self._learn_every = self._gauge(
+            "learn_every_ticks", "Ticks of a series between two learning jobs; 0: never.", "group"
+        )
         self._embedded_up = self._gauge("embedded_server_up", "Whether the embedded server runs.") if embedded else None
+
+    def tell_settings(self, checkpoint_every_seconds: float, learn_every_ticks: Mapping[str, int]) -> None:
+        """Tell what is to be expected, so that an alert need not guess.
+
+        Args:
+            checkpoint_every_seconds: time between two checkpoints; 0 for none.
+            learn_every_ticks: by group, ticks of a series between two learning jobs; 0 for a group that does not learn.
+        """
+        self._checkpoint_every.set(checkpoint_every_seconds)
+        for group, every in learn_every_ticks.items():
+            self._learn_every.labels(group).set(every)
 
     def count_ticks(self, stream: bytes, n: int) -> None:
         """Count n well-formed ticks."""
@@ -210,6 +235,10 @@ class Telemetry:
         """Ask no more for accuracy and series: another process owns the partition now."""
         self._scores.forget(partition)
         self._series.forget(partition)
+
+    def watch_conditions(self, source: Callable[[], Mapping[str, tuple[bool, str]]]) -> None:
+        """Ask `source` for the conditions of readiness at every scrape, on its thread: `Health.checks`."""
+        self._conditions.watch(source)
 
     def exposition(self) -> bytes:
         """Everything in Prometheus' text format; safe from any thread."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from foretick.app.check import setting_lines
-from foretick.app.groups import GROUPS_MAX, OVERRIDES, group_finder, groups_of, settings_of
+from foretick.app.groups import GROUPS_MAX, OVERRIDES, group_finder, groups_of, learn_schedule, settings_of
 from foretick.app.settings import Settings, catalogue, value_of
 from foretick.app.settings_load import Loaded, load
 from foretick.app.settings_sources import Flag
@@ -58,6 +58,7 @@ def test_a_group_overrides_what_it_names_and_shares_the_rest(tmp_path: Path) -> 
     assert (pumps.model.hidden, pumps.model.layers, pumps.season) == (16, 1, "auto")
     assert (pumps.learn.enabled, pumps.learn.every, pumps.model.seed) == (True, 16, 3)
     assert others == settings
+    assert learn_schedule(settings) == {"boiler-*": 0, "pump?": 16, "default": 8}
 
 
 def test_every_override_names_a_setting() -> None:

@@ -25,6 +25,8 @@ def exposed():
     telemetry.observe_turn("read", 0.1)
     telemetry.set_lag(b"ticks", 1, 1.0)
     telemetry.put_checkpoint("default", 1, 1.0)
+    telemetry.tell_settings(60.0, {"default": 8})
+    telemetry.watch_conditions(lambda: {"default/lease": (True, "")})
     engine = Engine(Recipe(hidden=8, window=17, linear=(), readout=None, horizon=2, learn=LearnRecipe(enabled=False)))
     n = np.arange(50, dtype=np.int64)
     engine.advance(Ticks([b"ticks\0a"] * 50, n, n, np.zeros(50, np.bool_), np.sin(n)))

@@ -73,6 +73,24 @@ def test_counts_add_up_under_the_names_of_the_contract():
     assert read(telemetry, "replayed_ticks_total") == 200
 
 
+def test_conditions_are_told_by_partition_and_those_of_the_daemon_without():
+    telemetry = Telemetry()
+    telemetry.watch_conditions(lambda: {"redis": (False, "gone"), "default/lease": (True, ""), "a/b/state": (True, "")})
+    assert read(telemetry, "condition_ok", partition="", condition="redis") == 0
+    assert read(telemetry, "condition_ok", partition="default", condition="lease") == 1
+    assert read(telemetry, "condition_ok", partition="a/b", condition="state") == 1
+
+
+def test_what_is_expected_is_told_beside_what_happens():
+    telemetry = Telemetry()
+    telemetry.tell_settings(30.0, {"default": 8, "boiler-*": 0})
+    telemetry.watch_scores(lambda: [scores()])
+    assert read(telemetry, "checkpoint_every_seconds") == 30
+    assert read(telemetry, "learn_every_ticks", group="default") == 8
+    assert read(telemetry, "learn_every_ticks", group="boiler-*") == 0
+    assert read(telemetry, "interval_nominal", partition="default", group="all", level="0.8") == 0.8
+
+
 def test_the_build_and_the_process_are_told():
     samples = scraped(Telemetry())
     assert samples["foretick_build_info", ("torch", torch.__version__), ("version", __version__)] == 1
