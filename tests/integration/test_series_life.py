@@ -66,6 +66,9 @@ def test_sessions_come_and_go_and_neither_a_restart_nor_the_wall_clock_matters(
     assert float(values['foretick_series_staleness_seconds{series="steady",stream="ticks"}']) > 1e9
     assert sum(name.startswith("foretick_series_staleness_seconds") for name in values) == 4
     assert daemon.terminate() == 0
+    latest = {name.decode() for name in client.hkeys("foretick:{ticks}:latest")}
+    alive = {"steady", *(f"session-{i}" for i in range(int(expired), 60))}
+    assert latest == alive, "whoever is forgotten has no last forecast either"
 
     entries = [[i, [part for pair in fields.items() for part in pair]] for i, fields in client.xrange("ticks")]
     still = LearnRecipe(enabled=False)  # with learning on: tests/property/test_life.py

@@ -24,6 +24,12 @@ def test_whatever_fails_every_tick_has_the_one_answer_of_an_undisturbed_run(part
         assert not report.violations, f"make simulate SEED={seed}\n{report}"
 
 
+@pytest.mark.parametrize("seed", [9006])
+def test_a_seed_that_once_failed_does_so_no_more(seed: int) -> None:
+    report = World(seed).run()
+    assert not report.violations, report
+
+
 def test_a_seed_repeats_to_the_last_log_line() -> None:
     first, again = World(7).run(), World(7).run()
     assert (first.ticks, first.switches, first.commands, first.faults) == (

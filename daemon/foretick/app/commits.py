@@ -277,8 +277,8 @@ class Committer:
         name, word = command[0], error.word
         if isinstance(error, ServerRefused):
             return command
-        if name == b"XTRIM":
-            return None  # trimmed next turn; a wrong type shows in the XADD
+        if name in {b"XTRIM", b"HDEL"}:
+            return None  # trimmed next turn; a wrong type shows in the XADD or HSET
         if name == b"XADD" and failure.is_out_of_order:
             if commit.in_doubt and holds_publications(self._connection, [command])[0]:
                 return None

@@ -55,9 +55,11 @@ def forgotten(connection: RedisConnection, commit: Commit, guarded: Mapping[byte
     infos = dict(zip(asked, stream_infos(connection, asked), strict=True))
     held = dict(zip(reached, holds_entries(connection, list(reached.items())), strict=True))
     for stream, info in infos.items():
-        if info is None or not info.added:  # deleted: what comes next may still have later ids than ours
-            continue
         position = reached.get(stream, commit.before[stream])
+        if info is None or not info.added:  # deleted: what comes next may still have later ids than ours
+            if later(position, found.get(stream, position)):  # but our group would be gone with it
+                return Forgotten(stream, position, HEAD, "Redis came back without ticks that it had given us")
+            continue
         if later(position, info.top) or (not held.get(stream, True) and not _is_removed(info, position)):
             return Forgotten(stream, position, info.top, "Redis came back without ticks that it had given us")
         if stream not in found and (top := _last_answer(connection, stream, guarded)) is not None:

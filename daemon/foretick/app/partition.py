@@ -9,6 +9,7 @@ import structlog
 
 from foretick.app.answers import StreamState
 from foretick.app.commits import StartOver
+from foretick.app.departures import Departures
 from foretick.app.learning import LeaseKeeper
 from foretick.app.pacing import PacedEngine
 from foretick.app.patience import StopRequested
@@ -178,6 +179,7 @@ class Partition:
         while True:
             self._streams = self.wanted
             made = self._make_engine()
+            departures = Departures(made) if self._limits.latest else None
             engine = PacedEngine(made, self._lease, LeaseKeeper(self._committer, self._health).keep)
             try:
                 settled = recovery.settle_in(self._streams, self._start)
@@ -197,6 +199,7 @@ class Partition:
                 self._patience.bear("input", "input_unusable", str(error))
                 self._keep_lease()
             else:
+                pipeline.departures = departures
                 self._telemetry.watch_scores(engine.scores, self.name)
                 self._telemetry.watch_series(engine.series, self.name)
                 if self._keeping:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from foretick.app.answers import ForecastEngine, Limits, StreamState
     from foretick.app.checkpointing import Checkpointer
     from foretick.app.commits import Committer
+    from foretick.app.departures import Departures
     from foretick.app.garbage import GarbageRounds
     from foretick.app.poison import Poison
     from foretick.ports.endpoints import Health
@@ -55,6 +56,7 @@ class Pipeline:
     Attributes:
         streams: where each stands, by its key.
         checkpointer: takes checkpoints between turns, if state is kept.
+        departures: series to be taken out of the hashes of last forecasts, if these are written.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Pipeline:
     ) -> None:
         self.streams: dict[bytes, StreamState] = {}
         self.checkpointer: Checkpointer | None = None
+        self.departures: Departures | None = None
         self._committer = committer
         self._exchange = committer.exchange
         self._engine = engine
@@ -151,6 +154,8 @@ class Pipeline:
                 self._live_since_ms = int((time.time() + self._clock_offset_seconds) * 1000)
         if self.checkpointer is not None:
             self._pending.commit.commands += self.checkpointer.commands()
+        if self.departures is not None:
+            self._pending.commit.commands += self.departures.commands(self.streams)
         self._look_after()
         self._garbage.between_turns(idle=not batch.entries)
 
@@ -197,16 +202,21 @@ class Pipeline:
         if pending is not None and (outcome is None or not outcome.is_committed):
             self._committer.settle(pending.commit, outcome)
             self._settled(pending)
-            self.stand_firm()
+            self._stand_firm_again()
             return None  # EXEC ended the WATCH, so the batch must not be used
         if trouble is not None or batch is None:
-            self._committer.stand_firm(self._committed, trouble or ConnectionLost("no reply"))
+            self._stand_firm_again(trouble or ConnectionLost("no reply"))
             return None
         if not batch.held:
             self.stand_firm()
         if batch.entries:
             self._telemetry.observe_turn("read", time.perf_counter() - begun)
         return batch
+
+    def _stand_firm_again(self, error: ConnectionLost | ServerRefused | None = None) -> None:
+        """After trouble; what was read ahead is read again, for Redis may have lost it meanwhile."""
+        self._merge = Merge()
+        self._committer.stand_firm(self._committed, error)
 
     def _bear(self, error: Exception) -> None:
         """Wait out a read that Redis refuses; the fence stands and the next turn renews the lease."""
@@ -282,12 +292,25 @@ class Pipeline:
             self._telemetry.set_lag(stream, 0, 0.0)
             self._recount(state, info.added)
             return
-        lag = max(info.added - state.entries_read, 0)
+        if info.first is not None and later(info.first, position):  # all that is there is unread
+            self._recount(state, info.gone)
+        lag = max(info.added - state.entries_read - self._coming(state), 0)
         seconds = time.time() + self._clock_offset_seconds - id_order(position)[0] / 1000
         self._telemetry.set_lag(stream, lag, max(seconds, 0.0))
 
-    def _recount(self, state: StreamState, added: int) -> None:
-        """At the stream's end all that was ever added was read: correct a count that trimming has put wrong."""
-        if self._pending is not None and not self._pending.advances and state.entries_read != added:
-            state.entries_read = added
-            self._pending.commit.commands.append(set_position(state.keys.stream, state.position, added))
+    def _recount(self, state: StreamState, read: int) -> None:
+        """Correct the count of entries up to where we are, which trimming and deleting put wrong.
+
+        At the stream's end all that was ever added was read; before its first entry, all that is gone.
+        """
+        coming = self._coming(state)
+        if self._pending is None or state.entries_read + coming == read:
+            return
+        state.entries_read = read - coming
+        if not coming:  # else the next commit has the right count
+            self._pending.commit.commands.append(set_position(state.keys.stream, state.position, read))
+
+    def _coming(self, state: StreamState) -> int:
+        """Entries of a stream in the pending commit."""
+        advances = self._pending.advances if self._pending is not None else ()
+        return sum(advance.entries for advance in advances if advance.state is state)

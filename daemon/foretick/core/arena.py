@@ -203,16 +203,18 @@ class Arena:
         self._last_ms.rows[rows[has_row]] = ms[has_row]  # of equal rows the last one stays
         return rows
 
-    def forget(self, horizon_ms: int) -> NDArray[np.int64]:
+    def forget(self, horizon_ms: int) -> tuple[NDArray[np.int64], list[bytes]]:
         """Free the rows of all series that last ticked before the horizon.
 
         Returns:
-            (m,) these rows; of their state, only the slots are still to be put right.
+            (m,) these rows, and who had them; of their state, only the slots are still to be put right.
         """
         rows = np.flatnonzero(self.last_ms < horizon_ms)
+        names: list[bytes] = []
         for row in rows.tolist():
             name = self._name_at[row]
             assert name is not None
+            names.append(name)
             del self._row_of[name]
             self._name_at[row] = None
             heapq.heappush(self._free, row)
@@ -221,7 +223,7 @@ class Arena:
         self._last_cut.rows[rows] = -1
         self._touched.rows[rows] = True
         self._is_mixed |= len(rows) > 0
-        return rows
+        return rows, names
 
     def _add(self, name: bytes) -> int:
         if self._free:

@@ -47,6 +47,7 @@ class Engine:
     Attributes:
         outputs: names of the columns of its forecasts.
         experts: names of the K experts.
+        on_forget: told the series ids that were forgotten, where somebody keeps accounts of them.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Engine:
         self._schedule = Schedule(t=float(self.recipe.learn.early_until) if init else 0.0)
         self._life = Life(recipe.ttl_ms)
         self._expired = 0  # series that were forgotten
+        self.on_forget: Callable[[list[bytes]], object] | None = None
         self._thrown_away = 0  # jobs, because they were not finite
         self._job: Job | None = None
         self._knowledge = init or Knowledge.fresh(weights_of(recipe))
@@ -161,7 +163,9 @@ class Engine:
 
     def _forget(self, horizon_ms: int) -> None:
         """Forget the series that last ticked before the horizon: when they come back, they begin anew."""
-        rows = self._arena.forget(horizon_ms)
+        rows, names = self._arena.forget(horizon_ms)
+        if self.on_forget is not None and names:
+            self.on_forget(self._targets.series_of(names))
         slot = self._arena.slots[rows]
         self._recorder.release(slot[slot >= 0])
         self._arena.slots[rows] = -1

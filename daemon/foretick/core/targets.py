@@ -48,6 +48,10 @@ class Targets:
         mark = self._marks[0]
         return [name + mark for name in series]
 
+    def series_of(self, names: list[bytes]) -> list[bytes]:
+        """The series of which these are all names inside the engine, whatever their targets."""
+        return [name.removesuffix(self._marks[0]) for name in names if name.endswith(self._marks[0])]
+
     def spread(self, ticks: Ticks) -> Ticks:
         """(n · T) ticks of one target each, tick by tick."""
         if self._is_plain:
