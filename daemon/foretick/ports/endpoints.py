@@ -1,6 +1,6 @@
-"""The daemon's one HTTP port: `/metrics`, `/livez`, `/readyz`, and a page that leads to them.
+"""The daemon's one HTTP port: `/metrics`, `/livez`, `/readyz`, and the page for people.
 
-It answers from memory and asks nobody, so a probe tells of this process and never of Redis.
+It answers probes from memory and asks nobody, so a probe tells of this process and never of Redis.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import socket
 import threading
 import time
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from foretick import __version__
 from foretick.errors import UsageError
-from foretick.ports.web import POLL_SECONDS, Answer, BoundedServer
+from foretick.ports.web import POLL_SECONDS, Answer, BoundedServer, Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,9 +41,15 @@ class Health:
 
     Loops beside each other have a part each (`part`): the whole lives and is ready when all of them are, and a part's
     conditions are listed under its name, as in `default/lease`.
+
+    Attributes:
+        is_standby: whether all partitions are owned by others, so that there is nothing to serve and nothing wrong.
+        on_beat: called by the loop that beats, each time that it does.
     """
 
     def __init__(self) -> None:
+        self.is_standby = False
+        self.on_beat: Callable[[], None] = lambda: None
         self._lock = threading.Lock()
         self._checks: dict[str, tuple[bool, str]] = {}
         self._parts: dict[str, Health] = {}
@@ -65,6 +71,7 @@ class Health:
         """Tell that the loop turns, and for how long its next wait or work may last."""
         now = time.monotonic()
         self._beat = now, now + allowance_seconds  # one assignment: a reader sees both or neither
+        self.on_beat()
 
     def live(self) -> bool:
         """Whether every loop has kept its last promise."""
@@ -102,6 +109,16 @@ class Health:
         return told
 
 
+class Page(Protocol):
+    """What people see, on threads of ours."""
+
+    def answer(self, request: Request) -> Answer | None:
+        """The answer to a request; none where there is no such path."""
+
+    def close(self) -> None:
+        """End every stream that goes on."""
+
+
 class HttpServer:
     """Answers HTTP beside the loop, from `start` to `stop`.
 
@@ -110,6 +127,9 @@ class HttpServer:
         port: port to listen on; 0 takes any free one.
         metrics: makes the answer to `/metrics`, on a thread of ours.
         health: what the probes tell.
+
+    Attributes:
+        page: all paths that are neither metrics nor probes; to be set before `start`.
     """
 
     def __init__(self, host: str, port: int, metrics: Callable[[], bytes], health: Health) -> None:
@@ -117,6 +137,7 @@ class HttpServer:
         self._port = port
         self._metrics = metrics
         self._health = health
+        self.page: Page | None = None
         self._server: BoundedServer | None = None
         self._thread: threading.Thread | None = None
 
@@ -150,26 +171,32 @@ class HttpServer:
             return
         self._server.shutdown()
         self._thread.join()
+        if self.page is not None:
+            self.page.close()
         self._server.server_close()
         self._server = self._thread = None
 
-    def _answer(self, path: str, query: str) -> Answer:
-        match path:
+    def _answer(self, request: Request) -> Answer:
+        match request.path:
             case "/metrics":
                 return Answer(self._metrics(), METRICS_TYPE)
             case "/livez":
                 return Answer(b"ok\n") if self._health.live() else _unavailable(f"loop {self._health.silence()}\n")
             case "/readyz":
-                return self._readiness(verbose="verbose" in query.split("&"))
-            case "/":
+                asked = request.query.split("&")
+                return self._readiness(verbose="verbose" in asked, standby="standby" in asked)
+            case "/" if self.page is None:
                 return Answer(PAGE.encode(), PAGE_TYPE)
-            case _:
-                return Answer(b"404 Not Found\n", status=HTTPStatus.NOT_FOUND)
+        return (self.page and self.page.answer(request)) or Answer(b"404 Not Found\n", status=HTTPStatus.NOT_FOUND)
 
-    def _readiness(self, *, verbose: bool) -> Answer:
-        """As Kubernetes' own `/readyz`: `ok`, or every check with its outcome when asked for or when one fails."""
+    def _readiness(self, *, verbose: bool, standby: bool) -> Answer:
+        """As Kubernetes' own `/readyz`: `ok`, or every check with its outcome when asked for or when one fails.
+
+        A standby is not ready, except to whoever asks for `standby`: a rollout would wait for it for ever.
+        """
         checks = self._health.checks()
-        ready = all(ok for ok, _ in checks.values())
+        excused = "partitions" if standby and self._health.is_standby else None
+        ready = all(ok for name, (ok, _) in checks.items() if name != excused)
         if ready and not verbose:
             return Answer(b"ok\n")
         lines = [_check_line(name, _one_line(detail), ok=ok) for name, (ok, detail) in checks.items()]

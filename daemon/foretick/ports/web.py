@@ -1,7 +1,8 @@
 """A small HTTP server that trusts no client: bounded requests, short connections, few threads.
 
 A connection carries one request of bounded size and lives for seconds; when there are too many the oldest gives way, so
-that slow clients cannot keep a probe out.
+that slow clients cannot keep a probe out. An answer that goes on as a stream may last; whoever makes it sees to it that
+there are few.
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ import socket
 import socketserver
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator, Mapping
     from io import BufferedIOBase
 
 log = structlog.get_logger()
@@ -30,17 +31,53 @@ CONNECTION_MAX_SECONDS = 5.0  # from accept to close; kubelet gives up after 1 s
 REQUEST_LINE_MAX_BYTES = 2048
 REQUEST_MAX_BYTES = 16_384  # request line and headers; a browser with many cookies sends about 8,000
 POLL_SECONDS = 0.25  # how late a connection is cut, or the server stops
+STREAM_BUFFER_BYTES = 65_536  # of a stream in the kernel: a client that stops reading is noticed after some seconds
+STREAM_SILENCE_MS = 15_000  # of a stream's peer that acknowledges nothing: its network is gone
 STOP_MAX_SECONDS = 1.0  # for an answer being made when we stop; a SIGTERM leaves 5 s for everything
 TEXT_TYPE = "text/plain; charset=utf-8"
 
 
 @dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked for.
+
+    Attributes:
+        path: as it was sent, up to the question mark.
+        query: what follows it.
+        headers: by name, in any case; of those that were sent twice the first.
+    """
+
+    path: str
+    query: str
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
-    """What a path answers."""
+    """What a path answers.
+
+    Attributes:
+        body: all of it, or the beginning of a stream.
+        content_type: of both.
+        status: of the answer.
+        headers: beside the usual ones, or in their place.
+        stream: follows the body for as long as it lasts; is closed in any case.
+    """
 
     body: bytes
     content_type: str = TEXT_TYPE
     status: HTTPStatus = HTTPStatus.OK
+    headers: Mapping[str, str] = field(default_factory=dict)
+    stream: Generator[bytes, None, None] | None = None
+
+
+@dataclass(slots=True)
+class _Connection:
+    """One that is open: who answers it, since when (on the monotonic clock), and whether it may last."""
+
+    thread: threading.Thread
+    since: float
+    lasts: bool = False
 
 
 class BoundedServer(socketserver.TCPServer):
@@ -49,38 +86,45 @@ class BoundedServer(socketserver.TCPServer):
     allow_reuse_address = True  # a restart need not wait for the old connections' TIME_WAIT
     request_queue_size = 128  # accepting takes microseconds; a client that finds the queue full tries again after 1 s
 
-    def __init__(self, family: int, address: Any, answer: Callable[[str, str], Answer]) -> None:
+    def __init__(self, family: int, address: Any, answer: Callable[[Request], Answer]) -> None:
         self.address_family = family
         self.answer = answer
         self._lock = threading.Lock()
-        self._open: dict[socket.socket, tuple[threading.Thread, float]] = {}  # in order of arrival
+        self._open: dict[socket.socket, _Connection] = {}  # in order of arrival
         super().__init__(address, _Handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Answer on a thread of its own; at the limit the oldest connection gives way."""
-        if len(self._open) >= CONNECTIONS_MAX:
-            self._cut(next(iter(self._connections()), None))
-        if len(self._open) >= CONNECTIONS_MAX:
+        if len(short := self._short()) >= CONNECTIONS_MAX:
+            self._cut(next(iter(short)))
+        if len(self._short()) >= CONNECTIONS_MAX:
             self.shutdown_request(request)
             return
         thread = threading.Thread(target=self._answer, args=(request, client_address), name="http-answer", daemon=True)
         with self._lock:
-            self._open[request] = thread, time.monotonic()
+            self._open[request] = _Connection(thread, time.monotonic())
         thread.start()
+
+    def let_last(self, request: socket.socket) -> None:
+        """Do not cut this connection any more: its answer is a stream."""
+        with self._lock:
+            self._open[request].lasts = True
 
     def service_actions(self) -> None:
         """Cut the connections that have had their time; runs at every poll."""
         latest = time.monotonic() - CONNECTION_MAX_SECONDS
-        for request, (_, since) in self._connections().items():
-            if since < latest:
+        for request, connection in self._short().items():
+            if connection.since < latest:
                 _break(request)
 
     def server_close(self) -> None:
         """Close the port, then every connection, and wait for their threads."""
         super().server_close()
-        for request, (thread, _) in self._connections().items():
+        connections = self._connections()
+        for request in connections:
             _break(request)
-            thread.join(STOP_MAX_SECONDS)
+        for connection in connections.values():
+            connection.thread.join(STOP_MAX_SECONDS)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing: what reaches this is a client that went away."""
@@ -95,15 +139,18 @@ class BoundedServer(socketserver.TCPServer):
             with self._lock:
                 del self._open[request]
 
-    def _cut(self, request: socket.socket | None) -> None:
-        connection = self._connections().get(request) if request else None
-        if request and connection:
+    def _cut(self, request: socket.socket) -> None:
+        if connection := self._connections().get(request):
             _break(request)
-            connection[0].join(POLL_SECONDS)
+            connection.thread.join(POLL_SECONDS)
 
-    def _connections(self) -> dict[socket.socket, tuple[threading.Thread, float]]:
+    def _connections(self) -> dict[socket.socket, _Connection]:
         with self._lock:
             return dict(self._open)
+
+    def _short(self) -> dict[socket.socket, _Connection]:
+        """The connections whose answers are no streams."""
+        return {request: connection for request, connection in self._connections().items() if not connection.lasts}
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -135,7 +182,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             return
         path, _, query = self.path.partition("?")
         try:
-            answer = self.server.answer(path, query)
+            answer = self.server.answer(Request(path, query, cast("Mapping[str, str]", self.headers)))
         except Exception:  # the loop must not suffer, and the client must hear of it
             log.exception("http_answer_failed", path=path)
             answer = _plain(HTTPStatus.INTERNAL_SERVER_ERROR)
@@ -155,15 +202,36 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _send(self, answer: Answer, **headers: str) -> None:
         if self.request_version == "HTTP/0.9":  # so the standard library calls what it could not read
             self.request_version = "HTTP/1.0"  # whose answers have a status
+        told = {"Content-Type": answer.content_type, "Cache-Control": "no-store"}
+        if answer.stream is None:
+            told["Content-Length"] = str(len(answer.body))
         self.send_response(answer.status)
-        self.send_header("Content-Type", answer.content_type)
-        self.send_header("Content-Length", str(len(answer.body)))
-        self.send_header("Cache-Control", "no-store")
-        for name, text in headers.items():
+        for name, text in (told | dict(answer.headers) | headers).items():
             self.send_header(name.title(), text)
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(answer.body)
+        try:
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(answer.body)
+                self._go_on(answer.stream)
+        finally:
+            if answer.stream is not None:
+                answer.stream.close()
+
+    def _go_on(self, stream: Generator[bytes, None, None] | None) -> None:
+        """Send what a stream brings until it ends, or its reader is gone."""
+        if stream is None:
+            return
+        self.server.let_last(self.connection)
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, STREAM_BUFFER_BYTES)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STREAM_SILENCE_MS)
+        try:
+            for part in stream:
+                self.wfile.write(part)
+        except OSError:
+            raise
+        except Exception:  # the loop must not suffer; the client sees the end of the stream and asks again
+            log.exception("http_stream_failed", path=self.path)
 
 
 class _BoundedReader:
