@@ -5,6 +5,7 @@
     ├── RedisUnreachable      process ends, exit 3: no answer at start before `redis.connect_deadline`
     ├── StateUnreadable       process ends, exit 4: no stored state can be read, and going on would lose it
     ├── ConnectionLost        turn is repeated: reconnect with jitter, then the same commit again
+    │   └── ReplyTooLarge     the same, and less is asked for: producers wrote what would fill our memory
     ├── ServerRefused         turn is repeated: the server is up but not able (OOM, READONLY, LOADING, MISCONF …)
     ├── LeaseLost             state is dropped: another process owns the partition; become a candidate
     ├── CheckpointFailed      turn goes on: no checkpoint was written, the one before stands, another try follows
@@ -54,6 +55,10 @@ class StateUnreadable(ForetickError):
 
 class ConnectionLost(ForetickError):
     """The connection broke or timed out; whether the last commit took place is unknown."""
+
+
+class ReplyTooLarge(ConnectionLost):
+    """What was asked for is more than we take at once; the connection is closed, and less has to be asked for."""
 
 
 class ServerRefused(ForetickError):
