@@ -32,7 +32,15 @@ def asked(tmp_path, capsys):
     """Runs a backtest in this process; exit status and what was printed."""
 
     def run(*files, settings=SETTINGS, **options):
-        defaults = {"burn_in": 40, "by": None, "json": False, "plot": None, "series": "worst", "verify": False}
+        defaults = {
+            "burn_in": 40,
+            "by": None,
+            "json": False,
+            "plot": None,
+            "html": None,
+            "series": "worst",
+            "verify": False,
+        }
         status = backtest.run(settings, SimpleNamespace(files=[str(file) for file in files], **defaults | options))
         return status, capsys.readouterr().out
 

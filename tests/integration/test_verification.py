@@ -49,6 +49,7 @@ def verified(redis_server, capsys):
             by=None,
             json=True,
             plot=None,
+            html=None,
             series="worst",
             verify=True,
         )

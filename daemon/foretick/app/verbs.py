@@ -73,6 +73,7 @@ Runs the daemon's very own engine over recorded ticks and tells how its forecast
 
   foretick backtest history.csv
   foretick backtest january.parquet february.csv.gz --json --set season=24h,7d
+  foretick backtest history.csv --html report.html                     a page: every series, pictures, settings
   foretick backtest history.csv --plot out.png --series boiler-7
   foretick backtest 'redis://localhost:6379/0?stream=ticks'            what a stream holds; nothing is written
   foretick backtest 'redis://localhost:6379/0?stream=ticks' --verify   did the daemon publish the same, to the bit?
@@ -102,6 +103,7 @@ def add_backtest(add: AddVerb, act: Act, settings: argparse.ArgumentParser) -> N
         help="ticks at the beginning of each series that are not scored (default: 200)",
     )
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw a series: needs foretick[plot]")
+    parser.add_argument("--html", type=Path, metavar="FILE.html", help="write the whole report as one page")
     parser.add_argument(
         "--series", default="worst", metavar="ID", help="which one: worst (default), best, or a series id"
     )

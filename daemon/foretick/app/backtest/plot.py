@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from foretick.app.backtest.panels import ROLLING_TICKS, bounds_of, rolling_mean, stretches, values_of
 from foretick.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from foretick.app.backtest.running import Run
 
 SHOWN_TICKS = 240  # of the upper panels: more are a smear
-ROLLING_TICKS = 200  # of the mean errors: the memory of the model's own scale
-BINS = 300  # of the lower panels, over the whole series: more than there are pixels to tell apart
 INK, OURS, NAIVE, BAND = "#222222", "#c2410c", "#6b7280", "#fdba74"
 SUFFIXES = (".png", ".svg", ".pdf")
 
@@ -68,7 +67,7 @@ def save(figure: Any, path: Path) -> None:
 def draw(path: Path, report: Report, ran: Run, series: str) -> None:
     """Draw one series of a backtest."""
     at = report.at[series]
-    y = ran.ticks.y[at] if ran.ticks.y.ndim == 1 else ran.ticks.y[at, 0]
+    y = values_of(ran, at)
     figure = new_figure((11, 9))
     axes = figure.subplots(4, 1, height_ratios=(3, 1.5, 1.5, 2))
     one = report.series[series]
@@ -90,25 +89,12 @@ def draw(path: Path, report: Report, ran: Run, series: str) -> None:
     save(figure, path)
 
 
-def _bounds(ran: Run, at: NDArray[np.int64]) -> list[tuple[str, NDArray[np.float64], NDArray[np.float64]]]:
-    """Percent, lower and upper bounds of the intervals one step ahead, the widest first."""
-    percents = [name.removeprefix("yhat_lower_") for name in ran.forecasts.names if name.startswith("yhat_lower_")]
-    return [
-        (
-            percent,
-            ran.forecasts.column(f"yhat_lower_{percent}")[at],
-            ran.forecasts.column(f"yhat_upper_{percent}")[at],
-        )
-        for percent in sorted(percents, key=lambda digits: -float(f"0.{digits}"))
-    ]
-
-
 def _draw_forecasts(
     axis: Any, times: Sequence[datetime], y: NDArray[np.float64], ran: Run, at: NDArray[np.int64], shown: slice
 ) -> None:
     """Each forecast stands at the tick that settles it: one after the tick it was made from."""
     before = slice(shown.start - 1, shown.stop - 1)
-    for i, (percent, lower, upper) in enumerate(_bounds(ran, at)):
+    for i, (percent, lower, upper) in enumerate(bounds_of(ran, at)):
         axis.fill_between(
             times[shown],
             lower[before],
@@ -117,7 +103,7 @@ def _draw_forecasts(
             alpha=(0.3, 0.55, 0.7)[min(i, 2)],
             linewidth=0,
             step="mid",
-            label=f"{float('0.' + percent) * 100:.4g}% interval",
+            label=f"{percent}% interval",
         )
     axis.plot(times[shown], y[shown], color=INK, linewidth=1.1, marker=".", markersize=3, label="actual")
     axis.plot(times[shown], ran.forecasts.yhat[at][before], color=OURS, linewidth=1.1, label="forecast, one step ahead")
@@ -145,11 +131,8 @@ def _draw_errors(axis: Any, y: NDArray[np.float64], yhat: NDArray[np.float64]) -
         (np.abs(np.diff(y)), NAIVE, "naive"),
         (np.abs(y[1:] - yhat[:-1]), OURS, "forecast"),
     ):
-        window = min(ROLLING_TICKS, len(error))
-        if not window:
-            continue
-        total = np.cumsum(np.insert(error / window, 0, 0.0))
-        axis.plot(np.arange(window, len(error) + 1), total[window:] - total[:-window], color=colour, label=label)
+        window, means = rolling_mean(error)
+        axis.plot(np.arange(window, window + len(means)), means, color=colour, label=label)
     axis.set_title(f"mean absolute error of the last {ROLLING_TICKS} ticks", fontsize=9, loc="left", color=INK)
     axis.legend(fontsize=8, ncols=2, frameon=False, loc="upper right", bbox_to_anchor=(1, 1.25))
     axis.set_xlim(0, max(len(y), 1))
@@ -157,17 +140,15 @@ def _draw_errors(axis: Any, y: NDArray[np.float64], yhat: NDArray[np.float64]) -
 
 
 def _draw_weights(axis: Any, ran: Run, series: str) -> None:
-    """The weights as stacked areas; the mean of each of up to `BINS` stretches of the series."""
+    """The weights as stacked areas; the mean of each of up to `panels.BINS` stretches of the series."""
     weights = ran.weights[series.encode()]
-    ticks = len(weights.rows)
-    edges = np.unique(np.linspace(0, ticks, min(BINS, ticks) + 1).astype(np.int64))[:-1]
-    means = np.add.reduceat(weights.rows.astype(np.float64), edges, axis=0) / np.diff(edges, append=ticks)[:, None]
+    edges, means = stretches(weights)
     colours = ["#9ca3af", "#60a5fa", "#34d399", "#c2410c", "#a78bfa", "#f472b6", "#facc15", "#7c2d12", "#0f766e"]
     axis.stackplot(
         edges, means.T, labels=weights.experts, colors=[colours[i % len(colours)] for i in range(means.shape[1])]
     )
     axis.set_title("weights of the experts", fontsize=9, loc="left", color=INK)
     axis.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5), reverse=True)
-    axis.set_xlim(0, max(ticks, 1))
+    axis.set_xlim(0, max(len(weights.rows), 1))
     axis.set_ylim(0, 1)
     axis.set_xlabel("ticks of the series", fontsize=8, color=INK)

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import torch
 
-from foretick.app.backtest import plot, tables, verification
+from foretick.app.backtest import html, plot, tables, verification
 from foretick.app.backtest.recorded import open_recorded, read_recorded
 from foretick.app.backtest.report import make_report
 from foretick.app.backtest.running import by_target, names_told, run_engine
 from foretick.app.groups import features_of
 from foretick.errors import EXIT_CLEAN, UsageError
+from foretick.ports.masking import mask_url
 from foretick.ports.recordings import read_recordings
 from foretick.ports.recordings_stream import is_address
 
@@ -36,7 +37,8 @@ class Options(Protocol):
         by: lines of the table; none is by source where there are several.
         json: the result as JSON.
         plot: where a picture goes, if one is wanted.
-        series: what is on it: `worst`, `best`, or a series id.
+        html: where a page goes, if one is wanted.
+        series: what is on the picture, and first on the page: `worst`, `best`, or a series id.
         verify: compare with what a daemon published, instead of scoring.
     """
 
@@ -45,6 +47,7 @@ class Options(Protocol):
     by: Literal["series", "source"] | None
     json: bool
     plot: Path | None
+    html: Path | None
     series: str
     verify: bool
 
@@ -62,22 +65,32 @@ def run(settings: Settings, options: Options) -> int:
         raise UsageError("a recorded stream is backtested by itself: give its one address and no files beside it")
     if options.verify:
         return _verify(settings, options, addresses)
-    if options.plot is not None:
-        plot.require(options.plot)
+    _require_places(options)
     if addresses:
         recording = read_recorded(settings, addresses[0])
     else:
         recording = read_recordings([Path(file) for file in options.files], features_of(settings))
     _require_ticks(recording, options.files)
-    if options.plot is not None:
+    if options.plot is not None or options.html is not None:
         _require_series(names_told(recording, settings), options.series)
     recording, ran = by_target(recording, run_engine(recording, settings))
     report = make_report(recording, ran, settings, options.burn_in)
     if options.plot is not None:
         plot.draw(options.plot, report, ran, report.chosen(options.series))
+    if options.html is not None:
+        inputs = [mask_url(one) if is_address(one) else one for one in options.files]
+        html.write(options.html, report, ran, settings, inputs, options.series)
     write = tables.as_json if options.json else tables.as_table
     sys.stdout.write(write(report, options.by))
     return EXIT_CLEAN
+
+
+def _require_places(options: Options) -> None:
+    """Where nothing can be written is told before the work."""
+    if options.plot is not None:
+        plot.require(options.plot)
+    if options.html is not None:
+        html.require(options.html)
 
 
 def _require_ticks(recording: Recording, names: Sequence[str]) -> None:
@@ -95,6 +108,8 @@ def _verify(settings: Settings, options: Options, addresses: list[str]) -> int:
         raise UsageError("--verify compares with what a daemon published: give the redis:// address of its stream")
     if options.plot is not None:
         raise UsageError("--verify draws nothing: leave --plot out")
+    if options.html is not None:
+        raise UsageError("--verify writes no page: leave --html out")
     with open_recorded(settings, addresses[0]) as stream:
         found = verification.verify(stream, settings)
     sys.stdout.write(found.as_json() if options.json else found.as_text())
