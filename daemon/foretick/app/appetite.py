@@ -8,38 +8,40 @@ with an eighth of the entries. A single entry of each stream is always taken.
 from __future__ import annotations
 
 COMFORT_BYTES = 16_000_000  # of a reply; 100,000 ticks of usual size
-REPLY_MAX_BYTES = 64_000_000  # of a reply; what is parsed from it takes two or three times as much
+REPLY_MAX_BYTES = 64_000_000  # of a reply; what is parsed from it takes about as much again
 SHRINK = 8  # a burst of entries of 1 MB is met with 500, 62, 7
 
 
 class Appetite:
-    """The number of entries of each stream that one read may bring.
+    """The number of entries of each stream that one read may bring."""
 
-    Args:
-        most: entries, where they are small.
-    """
+    def __init__(self) -> None:
+        self._bearable: int | None = None  # entries; any number if absent
+        self._asked = 1
 
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self.count = most
+    def ask(self, most: int) -> int:
+        """How many to ask for.
+
+        Args:
+            most: if they were small.
+        """
+        if self._bearable is not None and self._bearable >= most:
+            self._bearable = None
+        self._asked = most if self._bearable is None else self._bearable
+        return self._asked
 
     @property
     def limit_bytes(self) -> int | None:
-        """At which a reply is to be broken off; none where nothing less could be asked for."""
-        return REPLY_MAX_BYTES if self.count > 1 else None
-
-    def lower(self, most: int) -> None:
-        """Ask for no more than this many, as there are more streams now."""
-        self._most = most
-        self.count = min(self.count, most)
+        """At which the reply is to be broken off; none where nothing less could be asked for."""
+        return REPLY_MAX_BYTES if self._asked > 1 else None
 
     def took(self, reply_bytes: int) -> None:
         """Learn from a reply how many to ask for next: fewer at once, more again only by and by."""
         if reply_bytes > COMFORT_BYTES:
-            self.count = max(1, self.count * COMFORT_BYTES // reply_bytes)
-        elif self.count < self._most and 2 * reply_bytes <= COMFORT_BYTES:
-            self.count = min(2 * self.count, self._most)
+            self._bearable = max(1, self._asked * COMFORT_BYTES // reply_bytes)
+        elif self._bearable is not None and 2 * reply_bytes <= COMFORT_BYTES:
+            self._bearable *= 2
 
     def choked(self) -> None:
         """Learn from a reply that was broken off."""
-        self.count = max(1, self.count // SHRINK)
+        self._bearable = max(1, self._asked // SHRINK)
