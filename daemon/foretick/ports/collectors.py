@@ -45,6 +45,11 @@ class LatencyCollector(Collector):
             self._counts += found
             self._sum_seconds += float(seconds.sum())
 
+    def counts(self) -> NDArray[np.int64]:
+        """How many there were in each bucket so far; the last one is beyond all bounds."""
+        with self._lock:
+            return self._counts.copy()
+
     def collect(self) -> Iterator[Metric]:
         """The histogram so far."""
         with self._lock:
@@ -74,6 +79,12 @@ class LagCollector(Collector):
         """Keep no lag of the stream."""
         with self._lock:
             self._lags.pop(stream, None)
+
+    def worst(self) -> tuple[int, float]:
+        """Entries not yet read, of all streams, and the age of the oldest of them in seconds."""
+        with self._lock:
+            lags = list(self._lags.values())
+        return sum(ticks for _, ticks, _ in lags), max((seconds for *_, seconds in lags), default=0.0)
 
     def collect(self) -> Iterator[Metric]:
         """Lags by label."""

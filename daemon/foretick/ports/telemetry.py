@@ -32,6 +32,7 @@ from foretick.ports.collectors import (
     LatencyCollector,
     ScoresCollector,
 )
+from foretick.ports.pulse import Pulse
 from foretick.ports.series_collector import SeriesCollector
 from foretick.ports.wire import partition_of
 
@@ -240,6 +241,12 @@ class Telemetry:
         """Ask `source` for the conditions of readiness at every scrape, on its thread: `Health.checks`."""
         self._conditions.watch(source)
 
+    def pulse(self) -> Pulse:
+        """Sums so far and lags now, for the page; safe from any thread."""
+        lag_ticks, lag_seconds = self._lag.worst()
+        ticks, forecasts, dead = (_total(counter) for counter in (self._ticks, self._forecasts, self._dead))
+        return Pulse(ticks, forecasts, dead, self._latency.counts(), lag_ticks, lag_seconds)
+
     def exposition(self) -> bytes:
         """Everything in Prometheus' text format; safe from any thread."""
         return generate_latest(self.registry)
@@ -273,6 +280,13 @@ class _StreamCounters:
     ticks: Counter
     cold: Counter
     warm: Counter
+
+
+def _total(counter: Counter) -> float:
+    """The sum over all labels."""
+    return sum(
+        sample.value for metric in counter.collect() for sample in metric.samples if sample.name.endswith("_total")
+    )
 
 
 def _text(name: bytes) -> str:
