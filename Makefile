@@ -10,7 +10,7 @@ SEED      ?=
 SEEDS     ?= 1000
 MINUTES   ?= 30
 
-.PHONY: help demo test simulate lint format chaos bench soak accuracy clean
+.PHONY: help demo test simulate lint format chaos bench soak accuracy docs clean
 .DEFAULT_GOAL := help
 
 help: ## list what can be made
@@ -58,6 +58,10 @@ soak: $(VENV)/.installed ## whether anything grows under steady load: MINUTES=30
 
 accuracy: $(VENV)/.installed .venv-bench/.installed ## the peers and our profiles on real series, into docs/accuracy.md: ONLY=naive,lean for some
 	@cd bench && ../.venv-bench/bin/python accuracy.py $(if $(ONLY),--only $(ONLY))
+
+docs: $(VENV)/.installed ## write the pages and pictures that are made from the code
+	$(BIN)/python docs/scripts/configuration.py
+	$(BIN)/python docs/scripts/pictures.py
 
 clean: ## forget the virtual environment and every cache
 	rm -rf $(VENV) .venv-bench .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage build dist
