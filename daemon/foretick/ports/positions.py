@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from foretick.errors import CommandFailed, ForetickError
-from foretick.ports.connection import good
+from foretick.ports.connection import good, pack
 from foretick.ports.streams import GROUP, HEAD, id_order
 from foretick.ports.wire import dead_key, forecasts_key, latest_key, origin_key, skipped_key
 
@@ -109,6 +109,7 @@ class Survey:
 
 
 _SURVEY_REPLIES = 5  # of one stream
+_ENTRY_PARTS = 2  # an entry is its id and its fields
 
 
 def survey(connection: RedisConnection, streams: Sequence[StreamKeys]) -> list[Survey]:
@@ -117,7 +118,8 @@ def survey(connection: RedisConnection, streams: Sequence[StreamKeys]) -> list[S
     Raises:
         CommandFailed: an input key is no stream (`WRONGTYPE`).
     """
-    replies = connection.call_all(
+    replies = _ask(
+        connection,
         [
             command
             for keys in streams
@@ -128,7 +130,7 @@ def survey(connection: RedisConnection, streams: Sequence[StreamKeys]) -> list[S
                 (b"XINFO", b"STREAM", keys.forecasts),
                 (b"XINFO", b"STREAM", keys.dead),
             )
-        ]
+        ],
     )
     return [
         Survey(
@@ -149,7 +151,7 @@ def stream_infos(connection: RedisConnection, streams: Sequence[bytes]) -> list[
     Raises:
         CommandFailed: one of them is no stream.
     """
-    return [_stream_info(reply) for reply in connection.call_all([(b"XINFO", b"STREAM", key) for key in streams])]
+    return [_stream_info(reply) for reply in _ask(connection, [(b"XINFO", b"STREAM", key) for key in streams])]
 
 
 def committed_positions(connection: RedisConnection, streams: Sequence[bytes]) -> dict[bytes, bytes]:
@@ -166,13 +168,13 @@ def committed_positions(connection: RedisConnection, streams: Sequence[bytes]) -
 
 def tops_of(connection: RedisConnection, streams: list[bytes]) -> dict[bytes, bytes | None]:
     """The last id of each of the streams that exist; none for a key that is no stream."""
-    replies = connection.call_all([(b"XINFO", b"STREAM", stream) for stream in streams])
+    replies = _ask(connection, [(b"XINFO", b"STREAM", stream) for stream in streams])
     return dict(_tops(dict(zip(streams, replies, strict=True))))
 
 
 def holds_entries(connection: RedisConnection, entries: Sequence[tuple[bytes, bytes]]) -> list[bool]:
     """Whether each of the entries, given by stream and id, exists."""
-    replies = connection.call_all([(b"XRANGE", stream, entry_id, entry_id) for stream, entry_id in entries])
+    replies = _ask(connection, [(b"XRANGE", stream, entry_id, entry_id) for stream, entry_id in entries])
     return [bool(good(reply)) for reply in replies]
 
 
@@ -204,6 +206,21 @@ def remember_origin(keys: StreamKeys, position: bytes) -> Command:
 def aside_name(key: bytes) -> bytes:
     """Where a stream with foreign entries goes: by microseconds, never the same name twice; in the slot of its tag."""
     return b"%b:aside:%d" % (key, time.time_ns() // 1000)
+
+
+def _ask(connection: RedisConnection, commands: Sequence[Command]) -> list[Reply]:
+    """The replies; of entries in them the ids only, for producers make entries as large as they like."""
+    connection.send(pack(commands))
+    return [_slim(connection.read()) for _ in commands]
+
+
+def _slim(reply: Reply) -> Reply:
+    if not isinstance(reply, list):
+        return reply
+    for i, part in enumerate(reply):
+        if isinstance(part, list) and len(part) == _ENTRY_PARTS and isinstance(part[1], list):
+            reply[i] = [part[0], None]
+    return reply
 
 
 def _is_absent(reply: Reply) -> bool:
