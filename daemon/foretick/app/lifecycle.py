@@ -19,11 +19,13 @@ from foretick.app.garbage import collector_by_hand
 from foretick.app.groups import learn_schedule
 from foretick.app.learning import trainer_process
 from foretick.app.patience import StopRequested, StopSignal
+from foretick.app.supervision import Supervision
 from foretick.errors import EXIT_BUG, EXIT_CLEAN, ConnectionLost, ForetickError, RedisUnreachable, ServerRefused
 from foretick.ports.connection import DENIALS
 from foretick.ports.embedded import EmbeddedServer
 from foretick.ports.embedded_keeper import EmbeddedKeeper
 from foretick.ports.endpoints import Health, HttpServer
+from foretick.ports.supervisor import Supervisor
 from foretick.ports.telemetry import Telemetry
 
 if TYPE_CHECKING:
@@ -54,11 +56,12 @@ def run(settings: Settings, *, discard_state: bool = False) -> int:
     metrics = settings.metrics
     telemetry = Telemetry(embedded=settings.embedded, worst_series=metrics.worst, named_series=metrics.series)
     health = Health()
+    supervision = Supervision(Supervisor(), health)
     telemetry.watch_conditions(health.checks)
     telemetry.tell_settings(settings.checkpoint.every, learn_schedule(settings))
     try:
         with contextlib.ExitStack() as stack:
-            stack.enter_context(_signals(stop))
+            stack.enter_context(_signals(stop, supervision))
             trainer = stack.enter_context(trainer_process(settings, telemetry))  # first: it takes seconds to be ready
             url, page = settings.redis.url or "", telemetry.exposition
             if settings.embedded:
@@ -152,13 +155,14 @@ def connect(connection: RedisConnection, deadline_seconds: float, stop: StopSign
 
 
 @contextlib.contextmanager
-def _signals(stop: StopSignal) -> Iterator[None]:
+def _signals(stop: StopSignal, supervision: Supervision) -> Iterator[None]:
     """The first signal requests the stop, the second forces it."""
 
     def receive(_number: int, _frame: FrameType | None) -> None:
         if stop.is_set():
             os._exit(EXIT_FORCED)
         stop.set()
+        supervision.stop()
 
     before = {number: signal.signal(number, receive) for number in (signal.SIGTERM, signal.SIGINT)}
     try:

@@ -87,7 +87,6 @@ class Ownership:
         self._resting: dict[bytes, tuple[float, float]] = {}  # by partition: until when, and how long after a bug
         self._free_since: dict[bytes, float] = {}
         self._refused: dict[bytes, str] = {}  # partitions that cannot be owned as the settings are, and why
-        self._is_standby = False  # owns nothing, while there is something to own
         self._is_alone = False  # may not see the others, so it takes what it can
 
     def run(self) -> None:
@@ -225,12 +224,12 @@ class Ownership:
         self._health.set("streams", not (named_refused or self._refused), "; ".join([seen, *refused[:NAMED_MAX]]))
         mine = [tenure.name for tenure in self._tenures.values() if not tenure.is_ending]
         if not mine and catalogue.partitions:
-            if not self._is_standby:
+            if not self._health.is_standby:
                 log.info("standing_by", partitions=len(catalogue.partitions), members=len(roll.members))
-            self._is_standby = True
+            self._health.is_standby = True
             self._health.set("partitions", False, f"all are owned by others ({len(roll.members)} daemons)")
             return
-        self._is_standby = False
+        self._health.is_standby = False
         names = ", ".join(mine[:NAMED_MAX]) + (", …" if mine[NAMED_MAX:] else "")
         share = f"{len(mine)} of {len(catalogue.partitions)}, {len(roll.members)} daemons"
         self._health.set("partitions", True, f"{names} ({share})" if mine else "no stream matches yet")

@@ -99,6 +99,7 @@ class Replay:
             self._telemetry.count_replayed(len(entries))
             if before // PROGRESS_EVERY_TICKS != found.total() // PROGRESS_EVERY_TICKS:
                 log.info("replaying", partition=self._partition, entries=found.total(), position=entries[-1][0])
+                self._health.set("state", False, f"replaying, {found.total():,} entries so far")
         if found:
             log.info("replayed", partition=self._partition, entries=found.total())
         return found
