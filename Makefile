@@ -39,6 +39,7 @@ lint: $(VENV)/.installed ## style, types and architecture
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml daemon
 
 format: $(VENV)/.installed ## rewrite the code in the house style
 	$(BIN)/ruff format .
