@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import redis
 from fake_redis import Session
 
+from foretick.ports.route import _foreign
+
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable
@@ -61,16 +63,24 @@ class Link:
         return size
 
 
-class Pool:
-    """In the place of redis-py's."""
+class Road:
+    """In the place of `Route`."""
 
     def __init__(self, network: Network, host: Host, timeout_seconds: float) -> None:
         self._network = network
         self._host = host
         self._timeout_seconds = timeout_seconds
 
-    def make_connection(self) -> Any:
-        return _Connection(self._network, self._host, self._timeout_seconds)
+    def session(self, timeout_seconds: float, slot: int | None) -> Any:
+        made = _Connection(self._network, self._host, self._timeout_seconds)
+        try:
+            made.connect()
+        except redis.RedisError as error:
+            raise _foreign(error) from error
+        return made
+
+    def doubt(self) -> None:
+        pass
 
 
 class _Connection:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from cheap_engine import CheapEngine
 from fake_redis import FakeRedis, Refused, Stream
-from network import Fate, Network, Pool
+from network import Fate, Network, Road
 from virtual_time import BEGIN_SECONDS, Host, Stuck, VirtualStop, VirtualTime, everywhere
 
 from foretick.app.answers import Limits
@@ -149,7 +149,7 @@ class Daemon:
 
     def _connection(self, timeout_seconds: float) -> RedisConnection:
         made = RedisConnection("redis://fake", timeout_seconds=timeout_seconds)
-        made._pool = Pool(self._world.network, self.host, timeout_seconds)
+        made._route = Road(self._world.network, self.host, timeout_seconds)
         return made
 
 

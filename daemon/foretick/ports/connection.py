@@ -1,9 +1,9 @@
 """One raw connection to Redis: whole requests in one send, replies one by one, errors as values of our own tree.
 
-redis-py opens the connection (URL, TLS, AUTH, SELECT, CLIENT SETNAME) and hiredis parses what comes back. Between the
-two we read the socket ourselves: a commit of 500 forecasts is answered by 501 small replies, and redis-py's own reading
-costs more per reply than Redis needs to carry out the XADD. It also raises some error replies in the middle of a
-transaction and hangs up, where a commit has to see every single reply.
+`Route` opens the connection, by redis-py, and hiredis parses what comes back. Between the two we read the socket
+ourselves: a commit of 500 forecasts is answered by 501 small replies, and redis-py's own reading costs more per reply
+than Redis needs to carry out the XADD. It also raises some error replies in the middle of a transaction and hangs up,
+where a commit has to see every single reply.
 """
 
 from __future__ import annotations
@@ -11,50 +11,27 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import hiredis
-import redis
 
-from foretick.errors import CommandFailed, ConnectionLost, ForetickError, ServerRefused, UsageError
+from foretick.errors import ConnectionLost, ForetickError, ReplyTooLarge
+from foretick.ports.replies import DENIALS, DEPARTURES, explain
+from foretick.ports.route import Login, Route
+from foretick.ports.slots import slot_of
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Iterable, Sequence
 
+    from foretick.errors import CommandFailed, ServerRefused
+
 Word: TypeAlias = bytes | str | int
 Command: TypeAlias = tuple[Word, ...]
 Reply: TypeAlias = Any
 
-CONNECT_TIMEOUT_SECONDS = 5.0  # a SYN that is dropped must not eat the whole connect deadline
+__all__ = ["DENIALS", "Command", "RedisConnection", "Reply", "Word", "explain", "good", "pack"]
+
 _pack_command: Any = hiredis.pack_command  # its stub knows tuples of one element only
 
 READ_BYTES = 1 << 18  # one XREAD of 1000 ticks is about 100 kB: most replies in one recv
-
-REFUSALS = frozenset(  # first words of "up, but not able": waiting may help
-    {
-        "OOM",
-        "READONLY",
-        "LOADING",
-        "MISCONF",
-        "NOREPLICAS",
-        "BUSY",
-        "MASTERDOWN",
-        "CLUSTERDOWN",
-        "TRYAGAIN",
-        "UNBLOCKED",
-    }
-)
-DENIALS = frozenset({"NOAUTH", "WRONGPASS"})  # at start a mistake, later a password being changed
-_ABORTED_BECAUSE = "because of: "  # EXECABORT Transaction discarded because of: OOM command not allowed …
-
-
-def explain(message: str) -> ServerRefused | CommandFailed:
-    """Our error for a server's error reply, told apart by its first word."""
-    word = message.partition(" ")[0]
-    if word == "EXECABORT" and _ABORTED_BECAUSE in message:
-        cause = message.partition(_ABORTED_BECAUSE)[2]
-        return explain(cause)
-    if word in REFUSALS or word in DENIALS or "max number of clients" in message:
-        return ServerRefused(word, message)
-    return CommandFailed(word, message)
 
 
 def pack(commands: Iterable[Command]) -> bytes:
@@ -66,57 +43,56 @@ class RedisConnection:
     """One connection, opened on demand and closed for good by the first failure.
 
     Args:
-        url: `redis://`, `rediss://` or `unix://`.
+        route: the way to the server, or its URL.
         timeout_seconds: longest silence while a reply is due; must exceed every BLOCK that is sent.
-        password: takes the place of the URL's, so that a secret can come from a file.
+        password: takes the place of the URL's, where there is no route.
+        key: one of the keys that are asked for, all of one slot; on a cluster the connection goes to who has it.
+
+    Attributes:
+        reply_bytes: received since the last request.
+        reply_max_bytes: more than these are not taken; any number if absent.
     """
 
-    def __init__(self, url: str, *, timeout_seconds: float, password: str | None = None) -> None:
-        try:
-            pool = redis.ConnectionPool.from_url(url)
-        except ValueError as error:
-            raise UsageError(f"redis.url: {error}") from error
-        settings = pool.connection_kwargs
-        settings.update(
-            protocol=2,  # reply shapes differ in RESP3
-            decode_responses=False,
-            socket_timeout=timeout_seconds,
-            socket_connect_timeout=CONNECT_TIMEOUT_SECONDS,
-            client_name="foretick",
-        )
-        if password is not None:
-            settings["password"] = password
-        self._pool = pool
+    def __init__(
+        self, route: Route | str, *, timeout_seconds: float, password: str | None = None, key: bytes | None = None
+    ) -> None:
+        self._route = Route(route, Login(password=password)) if isinstance(route, str) else route
+        self._timeout_seconds = timeout_seconds
+        self._slot = None if key is None else slot_of(key)
         self._session: Any = None  # redis-py's Connection, of which nothing is annotated
         self._socket: socket.socket | None = None
+        self._is_astray = False  # what we ask for is on another server now
         self._reader: Any = None  # the stub of hiredis.Reader.feed knows no bytearray
         self._buffer = bytearray(READ_BYTES)
+        self.reply_bytes = 0
+        self.reply_max_bytes: int | None = None
 
     @property
     def is_open(self) -> bool:
-        """Whether a socket stands; it may still turn out to be dead."""
-        return self._socket is not None
+        """Whether a socket stands, and leads to where the keys are; it may still turn out to be dead."""
+        return self._socket is not None and not self._is_astray
 
     def open(self) -> None:
-        """Connects and authenticates, once; the caller decides about another try.
+        """Connects to where the keys are now and authenticates, once; the caller decides about another try.
 
         Raises:
             ConnectionLost: nobody answers.
-            ServerRefused: the server answers but does not let us in for now (LOADING, NOAUTH, …).
+            ServerRefused: the server answers but does not let us in for now (LOADING, NOAUTH, TLS, …).
+            UsageError: the servers are not what the URL says.
         """
         self.close()
-        session: Any = self._pool.make_connection()
-        try:
-            session.connect()
-        except redis.RedisError as error:
-            session.disconnect()
-            raise _foreign(error) from error
-        except OSError as error:
-            session.disconnect()
-            raise ConnectionLost(str(error)) from error
+        session = self._route.session(self._timeout_seconds, self._slot)
         self._session = session
         self._socket = session._sock  # noqa: SLF001  redis-py has no public way to the socket
-        self._reader = hiredis.Reader(replyError=explain, notEnoughData=_INCOMPLETE)
+        self._reader = hiredis.Reader(replyError=self._explain, notEnoughData=_INCOMPLETE)
+
+    def _explain(self, message: str) -> ServerRefused | CommandFailed:
+        """Our error for a server's error reply; one that sends us elsewhere makes the next `open` look again."""
+        error = explain(message)
+        if error.word in DEPARTURES:
+            self._is_astray = True
+            self._route.doubt()
+        return error
 
     def close(self) -> None:
         """Hangs up; safe to call at any time."""
@@ -124,11 +100,13 @@ class RedisConnection:
             self._session.disconnect()
         self._session = None
         self._socket = None
+        self._is_astray = False
 
     def send(self, request: bytes) -> None:
         """Sends packed commands."""
         if self._socket is None:
             raise ConnectionLost("the connection is closed")
+        self.reply_bytes = 0
         try:
             self._socket.sendall(request)
         except OSError as error:
@@ -161,6 +139,10 @@ class RedisConnection:
         if size == 0:
             self.close()
             raise ConnectionLost("the server closed the connection")
+        self.reply_bytes += size
+        if self.reply_max_bytes is not None and self.reply_bytes > self.reply_max_bytes:
+            self.close()
+            raise ReplyTooLarge(f"a reply of more than {self.reply_max_bytes / 1e6:.0f} MB")
         self._reader.feed(self._buffer, 0, size)
 
     def call(self, *command: Word) -> Reply:
@@ -182,14 +164,3 @@ def good(reply: Reply) -> Reply:
     if isinstance(reply, ForetickError):
         raise reply
     return reply
-
-
-def _foreign(error: redis.RedisError) -> ForetickError:
-    """Our error for one that redis-py raised while connecting."""
-    if isinstance(error, redis.AuthenticationError):
-        return ServerRefused("NOAUTH", str(error) or "authentication failed")
-    if isinstance(error, redis.BusyLoadingError):
-        return ServerRefused("LOADING", str(error))
-    if isinstance(error, redis.ConnectionError | redis.TimeoutError):
-        return ConnectionLost(str(error))
-    return explain(str(error))

@@ -1,5 +1,6 @@
 """The wire contract: key names, entries to ticks, forecasts and dead letters to fields; nothing here talks to Redis."""
 
+from foretick.ports.slots import tag_of
 from foretick.ports.wire.columns import DeadLetter, Decoded, Entry, decode, keyed, refusals, take
 from foretick.ports.wire.entry import FieldNames, Reason
 from foretick.ports.wire.keys import (
@@ -15,8 +16,8 @@ from foretick.ports.wire.keys import (
     series_key,
     skipped_key,
     split_series_key,
-    tag_of,
 )
+from foretick.ports.wire.packed import Packed, Publication, publications
 from foretick.ports.wire.publish import Published, dead_fields, forecast_fields, latest_fields
 
 __all__ = [
@@ -25,6 +26,8 @@ __all__ = [
     "Decoded",
     "Entry",
     "FieldNames",
+    "Packed",
+    "Publication",
     "Published",
     "Reason",
     "checkpoint_key",
@@ -40,6 +43,7 @@ __all__ = [
     "members_key",
     "origin_key",
     "partition_of",
+    "publications",
     "refusals",
     "series_key",
     "skipped_key",

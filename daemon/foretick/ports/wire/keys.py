@@ -5,16 +5,9 @@ All keys of one stream lie in one Redis Cluster slot: they carry its `{tag}`, or
 
 from __future__ import annotations
 
+from foretick.ports.slots import tag_of
+
 DEFAULT_PARTITION = b"default"  # streams without a tag are owned, learned from and checkpointed together
-
-
-def tag_of(key: bytes) -> bytes | None:
-    """The key's hash tag by Redis Cluster's rule: what stands between the first `{` and the next `}`, if not empty."""
-    opening = key.find(b"{")
-    closing = key.find(b"}", opening + 1)
-    if opening < 0 or closing < 0:
-        return None
-    return key[opening + 1 : closing] or None
 
 
 def partition_of(stream: bytes) -> bytes:
