@@ -1,0 +1,96 @@
+"""What goes out in bulk is, byte for byte, what the fields of each forecast come to one by one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from foretick.core.records import Forecasts, Ticks
+from foretick.ports.connection import pack
+from foretick.ports.wire import Decoded, forecast_fields, latest_fields, publications
+from foretick.ports.wire.decimals import FEW, decimals, whole
+
+MS = 1_763_712_000_000
+NAMES = ("yhat", "yhat_lower_80", "yhat_upper_80", "anomaly_score")
+SERIES = [b"a", b"pump-17", '"ü\\'.encode(), b"x" * 200]
+STREAMS = {b"t": (b"foretick:{t}:forecasts", b"foretick:{t}:latest"), b"{u}:v": (b"f:{u}:v", None)}
+
+ENOUGH = FEW + 1  # for the fast way
+
+
+def checked(values):
+    assert decimals(values) == [repr(value).encode() for value in values.tolist()]
+
+
+@given(arrays(np.uint64, ENOUGH, elements=st.integers(0, 2**64 - 1), fill=st.integers(0, 2**64 - 1)))
+def test_any_bits_are_written_as_repr_writes_them(bits):
+    checked(bits.view(np.float64))
+
+
+@given(st.integers(0, 2**32), st.integers(-6, 18), st.integers(0, 17))
+def test_numbers_of_every_size_and_precision_are_written_as_repr_writes_them(seed, size, precision):
+    drawn = np.random.default_rng(seed).standard_normal(1000) * 10.0**size
+    checked(np.round(drawn, precision))
+    checked(drawn.astype(np.float32).astype(np.float64))
+
+
+def test_the_edges_of_float64_are_written_as_repr_writes_them():
+    powers = 2.0 ** np.arange(-1074, 1024)
+    tens = 10.0 ** np.arange(-307.0, 308)
+    special = [0.0, -0.0, np.nan, np.inf, -np.inf, 5e-324, 1e16, 9007199254740993.0, 1e-4, 9.999e-5]
+    for values in (powers, -powers, tens, np.nextafter(tens, 0), np.nextafter(tens, np.inf), np.arange(-3000.0, 3000)):
+        checked(np.concatenate((values, special)))
+
+
+@pytest.mark.parametrize("least", [0, -5, 10**12, 10**13 - 600, -(2**63)])
+def test_whole_numbers_are_written_as_repr_writes_them(least):
+    values = np.arange(ENOUGH * 3, dtype=np.int64) + least
+    assert whole(values) == [b"%d" % value for value in values.tolist()]
+
+
+def test_nothing_is_written_as_nothing():
+    assert decimals(np.empty(0)) == whole(np.empty(0, np.int64)) == []
+
+
+@st.composite
+def turns(draw):
+    n = draw(st.integers(1, 300))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    streams = list(STREAMS)[: draw(st.integers(1, 2))]
+    values = 10.0 ** rng.integers(-6, 18, (n, len(NAMES))) * rng.standard_normal((n, len(NAMES)))
+    values[rng.random(n) < draw(st.sampled_from([0, 0.3, 1])), 1:] = np.nan
+    values[rng.random(n) < draw(st.sampled_from([0, 0.3])), 3] = np.nan
+    series = [SERIES[i] for i in rng.integers(draw(st.integers(1, len(SERIES))), size=n)]
+    ids = [b"%d-%d" % (MS, i) for i in range(n)]
+    ticks = Ticks(series, np.full(n, MS), MS + rng.integers(-(10**12), 99, n), np.ones(n, np.bool_), values[:, 0] / 7)
+    decoded = Decoded(ticks, ids, [streams[i] for i in rng.integers(len(streams), size=n)], [], [])
+    verdict = (rng.random(n) < draw(st.sampled_from([0, 0.2, 1]))).astype(np.uint8)
+    return decoded, Forecasts(verdict, rng.random(n) < 0.5, NAMES, values)
+
+
+@given(turns())
+def test_publications_are_what_the_fields_come_to(turn):
+    decoded, forecasts = turn
+    one_by_one = dict(forecast_fields(decoded, forecasts))
+    of = dict(zip(decoded.ids, decoded.streams, strict=True))
+    warm = dict(zip(decoded.ids, forecasts.warm.tolist(), strict=True))
+    found = publications(decoded, forecasts, STREAMS)
+    assert set(found) == {of[id_] for id_ in one_by_one}
+    for stream, publication in found.items():
+        mine = [(id_, flat) for id_, flat in one_by_one.items() if of[id_] == stream]
+        key, latest_key = STREAMS[stream]
+        commands = [(b"XADD", key, id_, *flat) for id_, flat in mine]
+        assert publication.forecasts.request == pack(commands)
+        assert publication.forecasts.commands == commands
+        assert publication.forecasts.replies == b"".join(b"$%d\r\n%b\r\n" % (len(id_), id_) for id_, _ in mine)
+        assert publication.warm == sum(warm[id_] for id_, _ in mine)
+        assert publication.cold + publication.warm == publication.forecasts.count == len(mine)
+        if latest_key is None:
+            assert publication.latest is None
+        else:
+            pairs = [part for pair in latest_fields(mine).items() for part in pair]
+            assert publication.latest.commands == [(b"HSET", latest_key, *pairs)]
+            assert publication.latest.request == pack([(b"HSET", latest_key, *pairs)])
