@@ -125,11 +125,13 @@ class Pending:
         commit: what is to be written.
         advances: by stream.
         arrived_ms: milliseconds parts of the ids of its ticks.
+        answered: the ticks and their forecasts, for people who look.
     """
 
     commit: Commit
     advances: list[Advance] = field(default_factory=list)
     arrived_ms: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    answered: tuple[wire.Decoded, Forecasts] | None = None
 
 
 def answer(
@@ -184,7 +186,7 @@ def answer(
     telemetry.observe_turn("decode", read - begun)
     telemetry.observe_turn("engine", forecast - read)
     telemetry.observe_turn("encode", clock() - forecast)
-    return Pending(commit, list(advances.values()), decoded.ticks.ms)
+    return Pending(commit, list(advances.values()), decoded.ticks.ms, (decoded, forecasts))
 
 
 def _divide(

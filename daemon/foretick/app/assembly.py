@@ -14,6 +14,7 @@ from foretick.app.groups import features_of, groups_of, settings_of
 from foretick.app.initial import initial_of
 from foretick.app.keeping import Keeping
 from foretick.app.learning import LeaseKeeper, ObservedTrainer
+from foretick.app.live_page import LivePage
 from foretick.app.ownership import Ownership
 from foretick.app.partition import Partition
 from foretick.app.patience import LONGEST_WAIT_SECONDS, Patience
@@ -21,6 +22,7 @@ from foretick.app.recipes import engine_of
 from foretick.core.learner import InlineTrainer
 from foretick.ports.checkpoints import FolderStore, RedisStore
 from foretick.ports.connection import RedisConnection
+from foretick.ports.history import History
 from foretick.ports.leases import Lease, owner_id
 from foretick.ports.registry import Registry
 from foretick.ports.streams import Exchange
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from foretick.app.answers import ForecastEngine
+    from foretick.app.live import Live
     from foretick.app.patience import StopSignal
     from foretick.app.settings import Settings
     from foretick.core.learner import Knowledge, Trainer
@@ -54,6 +57,7 @@ def make_ownership(
     health: Health,
     process: TrainerProcess | None = None,
     discard_before_ms: int | None = None,
+    live: Live | None = None,
 ) -> tuple[RedisConnection, Ownership]:
     """What owns partitions and forecasts them, and its own connection.
 
@@ -79,6 +83,7 @@ def make_ownership(
             garbage=garbage,
             process=process,
             discard_before_ms=discard_before_ms,
+            live=live,
         )
 
     return connection, Ownership(
@@ -108,6 +113,7 @@ def _partition(
     garbage: GarbageRounds,
     process: TrainerProcess | None,
     discard_before_ms: int | None,
+    live: Live | None,
 ) -> Partition:
     """One partition, with a connection, a lease and a way of waiting of its own."""
     prefix = settings.prefix.encode()
@@ -137,7 +143,14 @@ def _partition(
         health=health,
         garbage=garbage,
         keeping=_keeping(settings, url, partition, committer, telemetry, discard_before_ms),
+        live=live,
     )
+
+
+def make_page(settings: Settings, url: str, telemetry: Telemetry, health: Health) -> LivePage:
+    """The page for people, which looks at Redis through connections of its own."""
+    history = History(lambda _key: _connection(settings, url, SILENCE_SECONDS), settings.prefix.encode())
+    return LivePage(settings.http.host, telemetry, health, history)
 
 
 def _keeping(

@@ -20,11 +20,19 @@ from foretick.app.groups import learn_schedule
 from foretick.app.learning import trainer_process
 from foretick.app.patience import StopRequested, StopSignal
 from foretick.app.supervision import Supervision
-from foretick.errors import EXIT_BUG, EXIT_CLEAN, ConnectionLost, ForetickError, RedisUnreachable, ServerRefused
-from foretick.ports.connection import DENIALS
+from foretick.errors import (
+    EXIT_BUG,
+    EXIT_CLEAN,
+    CommandFailed,
+    ConnectionLost,
+    ForetickError,
+    RedisUnreachable,
+    ServerRefused,
+)
 from foretick.ports.embedded import EmbeddedServer
 from foretick.ports.embedded_keeper import EmbeddedKeeper
 from foretick.ports.endpoints import Health, HttpServer
+from foretick.ports.replies import DENIALS
 from foretick.ports.supervisor import Supervisor
 from foretick.ports.telemetry import Telemetry
 
@@ -112,10 +120,13 @@ def _serve(
     """Connect, open the HTTP port, forecast; close everything in the opposite order."""
     import torch  # noqa: PLC0415  takes seconds, in which the trainer's process imports it too
 
-    from foretick.app.assembly import make_ownership  # noqa: PLC0415  likewise
+    from foretick.app.assembly import make_ownership, make_page  # noqa: PLC0415  likewise
 
     torch.set_num_threads(1)
-    connection, ownership = make_ownership(settings, url, stop, telemetry, health, trainer, discard_before_ms)
+    http.page = page = make_page(settings, url, telemetry, health)
+    connection, ownership = make_ownership(
+        settings, url, stop, telemetry, health, trainer, discard_before_ms, page.live
+    )
     for condition in ("redis", "partitions"):
         health.set(condition, ok=False, detail="starting")
     http.start()
@@ -132,7 +143,7 @@ def connect(connection: RedisConnection, deadline_seconds: float, stop: StopSign
     """Open the connection, trying with full jitter until the deadline.
 
     Raises:
-        RedisUnreachable: nobody answered in time, or the password is wrong.
+        RedisUnreachable: nobody answered in time, the password is wrong, or the user may not even connect.
         StopRequested: a stop came first.
     """
     give_up = time.monotonic() + deadline_seconds
@@ -142,6 +153,8 @@ def connect(connection: RedisConnection, deadline_seconds: float, stop: StopSign
         try:
             connection.open()
             connection.call(b"PING")
+        except CommandFailed as error:  # the user may not even do what opens a connection
+            raise RedisUnreachable(f"Redis does not let us in: {error}") from error
         except (ConnectionLost, ServerRefused) as error:
             if isinstance(error, ServerRefused) and error.word in DENIALS:
                 raise RedisUnreachable(f"Redis does not let us in: {error}") from error

@@ -11,6 +11,7 @@ from foretick.app.answers import StreamState
 from foretick.app.commits import StartOver
 from foretick.app.departures import Departures
 from foretick.app.learning import LeaseKeeper
+from foretick.app.live import Live
 from foretick.app.pacing import PacedEngine
 from foretick.app.patience import StopRequested
 from foretick.app.pipeline import Pipeline
@@ -63,6 +64,7 @@ class Partition:
         health: conditions of readiness.
         garbage: collects it between turns.
         keeping: restores and saves state; without it every start replays from the origin.
+        live: people who look; nobody does if absent.
 
     Attributes:
         wanted: the keys of the streams that belong to it now; another thread may set it at any time.
@@ -83,6 +85,7 @@ class Partition:
         health: Health,
         garbage: GarbageRounds,
         keeping: Keeping | None = None,
+        live: Live | None = None,
     ) -> None:
         self.name = name
         self.wanted = tuple(streams)
@@ -100,6 +103,7 @@ class Partition:
         self._health = health
         self._garbage = garbage
         self._keeping = keeping
+        self._live = live or Live()
         self._poison = Poison(name, self._patience.another(), telemetry)
 
     def run(self) -> None:
@@ -202,6 +206,7 @@ class Partition:
                 pipeline.departures = departures
                 self._telemetry.watch_scores(engine.scores, self.name)
                 self._telemetry.watch_series(engine.series, self.name)
+                self._live.engines.follow(self.name, engine)
                 if self._keeping:
                     pipeline.checkpointer = self._keeping.begin(made, replayed=found.total())
                 log.info("partition_opened", partition=self.name, streams=len(settled), replayed=found.total())
@@ -254,6 +259,7 @@ class Partition:
             health=self._health,
             garbage=self._garbage,
             clock_offset_seconds=self._lease.clock_offset_seconds,
+            live=self._live,
         )
 
     def _keep_lease(self) -> None:
@@ -268,6 +274,7 @@ class Partition:
             self._keeping.close()
         self._telemetry.drop_lease(self.name)
         self._telemetry.forget_scores(self.name)
+        self._live.engines.leave(self.name)
         for keys in self._streams:
             self._telemetry.forget_lag(keys.stream)
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from foretick.app.answers import Pending, answer
 from foretick.app.commits import StartOver
+from foretick.app.live import Live
 from foretick.app.marks import Mark
 from foretick.app.merging import Merge
 from foretick.errors import ConnectionLost, ForetickError, ServerRefused
@@ -52,6 +53,7 @@ class Pipeline:
         health: heartbeat and conditions.
         garbage: collects it between turns.
         clock_offset_seconds: server's clock minus ours, so that latency is measured on one clock.
+        live: people who look; nobody does if absent.
 
     Attributes:
         streams: where each stands, by its key.
@@ -72,6 +74,7 @@ class Pipeline:
         health: Health,
         garbage: GarbageRounds,
         clock_offset_seconds: float = 0.0,
+        live: Live | None = None,
     ) -> None:
         self.streams: dict[bytes, StreamState] = {}
         self.checkpointer: Checkpointer | None = None
@@ -86,6 +89,7 @@ class Pipeline:
         self._health = health
         self._garbage = garbage
         self._clock_offset_seconds = clock_offset_seconds
+        self._live = live or Live()
         self._merge = Merge()
         self._reached: dict[bytes, bytes] = {}  # position of each stream once the pending commit is through
         self._committed: dict[bytes, bytes] = {}  # and before
@@ -227,6 +231,8 @@ class Pipeline:
 
     def _settled(self, pending: Pending) -> None:
         """Move the state after the commit has moved Redis, and count what is now certain."""
+        if self._live.is_watched and pending.answered is not None:
+            self._live.offer(*pending.answered)
         for advance in pending.advances:
             state = advance.state
             stream = state.keys.stream

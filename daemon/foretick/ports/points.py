@@ -79,6 +79,22 @@ class Points:
             {level: (lower[s], upper[s]) for level, (lower, upper) in self.bounds.items()},
         )
 
+    @staticmethod
+    def joined(parts: Sequence[Points]) -> Points:
+        """The forecasts of consecutive parts, all with the same levels, as one."""
+        whole = Points(bounds={level: ([], []) for level in parts[0].bounds}) if parts else Points()
+        for part in parts:
+            whole.ids += part.ids
+            whole.ts += part.ts
+            whole.y += part.y
+            whole.yhat += part.yhat
+            whole.warm += part.warm
+            whole.anomaly += part.anomaly
+            for level, bounds in whole.bounds.items():
+                for column, more in zip(bounds, part.bounds[level], strict=True):
+                    column.extend(more)
+        return whole
+
     @property
     def told(self) -> dict[str, Any]:
         """The columns as JSON values; nobody who looks needs the ids."""
