@@ -155,8 +155,6 @@ def connect(connection: RedisConnection, deadline_seconds: float, stop: StopSign
             connection.call(b"PING")
         except CommandFailed as error:  # the user may not even do what opens a connection
             raise RedisUnreachable(f"Redis does not let us in: {error}") from error
-        except CommandFailed as error:  # the user may not even do what opens a connection
-            raise RedisUnreachable(f"Redis does not let us in: {error}") from error
         except (ConnectionLost, ServerRefused) as error:
             if isinstance(error, ServerRefused) and error.word in DENIALS:
                 raise RedisUnreachable(f"Redis does not let us in: {error}") from error
