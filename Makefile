@@ -10,7 +10,7 @@ SEED      ?=
 SEEDS     ?= 1000
 MINUTES   ?= 30
 
-.PHONY: help demo test simulate lint format chaos bench soak accuracy docs clean
+.PHONY: help demo test simulate lint format chaos bench soak accuracy docs dashboards dashboards-test alerts-test clean
 .DEFAULT_GOAL := help
 
 help: ## list what can be made
@@ -63,6 +63,15 @@ accuracy: $(VENV)/.installed .venv-bench/.installed ## the peers and our profile
 docs: $(VENV)/.installed ## write the pages and pictures that are made from the code
 	$(BIN)/python docs/scripts/configuration.py
 	$(BIN)/python docs/scripts/pictures.py
+
+dashboards: $(VENV)/.installed ## write Grafana's dashboards; RUNBOOK=https://… puts your runbook's address into them and the alerts
+	$(BIN)/python deploy/grafana/dashboards.py $(if $(RUNBOOK),--runbook $(RUNBOOK))
+
+dashboards-test: $(VENV)/.installed ## every panel's query against a real Prometheus and real daemons under load; 2 minutes
+	$(BIN)/python -m pytest -m heavy tests/deploy/test_dashboards_live.py $(PYTEST_ARGS)
+
+alerts-test: $(VENV)/.installed ## alerts staged: broken, heard through a real Alertmanager, mended, cleared; 3 minutes
+	$(BIN)/python -m pytest -m heavy tests/deploy/test_alerts_live.py $(PYTEST_ARGS)
 
 clean: ## forget the virtual environment and every cache
 	rm -rf $(VENV) .venv-bench .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage build dist
