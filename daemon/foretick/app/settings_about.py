@@ -87,8 +87,8 @@ ABOUT: Mapping[str, str] = {
     "metrics.worst": "So many of the least skilled and of the stalest series have metrics of their own.",
     "metrics.series": "So have these series. Each costs Prometheus three time series.",
     "http.host": (
-        "The address of `/metrics`, the probes and the live page. They carry no password: see "
-        "[security.md](security.md) before opening it."
+        "The address of `/metrics`, the probes and the live page. They ask for no "
+        "password: open them to those only who may see every number."
     ),
     "http.port": "Their port.",
     "log.level": "The least severe lines that are logged.",
