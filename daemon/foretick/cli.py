@@ -206,7 +206,7 @@ def _run(arguments: argparse.Namespace) -> int:
     _start_logging(loaded)
     from foretick.app import lifecycle  # noqa: PLC0415  torch takes seconds: wrong settings are told at once
 
-    return lifecycle.run(loaded.settings, discard_state=arguments.discard_state)
+    return lifecycle.run(loaded.settings, discard_state=arguments.discard_state, load=lambda: _load(arguments).settings)
 
 
 def _check(arguments: argparse.Namespace) -> int:

@@ -47,9 +47,9 @@ class ForecastEngine(Protocol):
         """The experts' weights in a series' standing forecast, for the page, on its thread."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Limits:
-    """Bounds of a turn.
+    """Bounds of a turn; all partitions share them, and a reload may change them.
 
     Attributes:
         count: entries taken in one turn at most.

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from foretick.app.answers import ForecastEngine
     from foretick.app.live import Live
     from foretick.app.patience import StopSignal
+    from foretick.app.reload import Reload
     from foretick.app.settings import Settings
     from foretick.core.learner import Knowledge, Trainer
     from foretick.core.lstm import Shape
@@ -58,6 +59,7 @@ def make_ownership(
     process: TrainerProcess | None = None,
     discard_before_ms: int | None = None,
     live: Live | None = None,
+    reload: Reload | None = None,
 ) -> tuple[RedisConnection, Ownership]:
     """What owns partitions and forecasts them, and its own connection.
 
@@ -68,6 +70,15 @@ def make_ownership(
     garbage = GarbageRounds()
     initial = initial_of(settings)  # read once: whatever becomes of the file, every partition begins alike
     connection = _connection(settings, url, SILENCE_SECONDS)
+    limits = limits_of(settings, _block_seconds(settings))
+    registry = Registry(members_key(prefix), owner, _ttl_ms(settings), _interest(settings))
+    discovery = Discovery(settings.streams, prefix)
+
+    def take_up(wanted: Settings) -> None:
+        limits.count = wanted.batch
+        limits.forecasts_maxlen, limits.dead_maxlen = wanted.forecasts.maxlen, wanted.dead.maxlen
+        discovery.change(wanted.streams)
+        registry.change(_interest(wanted))
 
     def make(partition: bytes, streams: tuple[StreamKeys, ...], stop: StopSignal, health: Health) -> Partition:
         return _partition(
@@ -78,6 +89,7 @@ def make_ownership(
             owner,
             stop,
             initial,
+            limits,
             telemetry=telemetry,
             health=health,
             garbage=garbage,
@@ -86,16 +98,19 @@ def make_ownership(
             live=live,
         )
 
+    if reload is not None:
+        reload.each_time(take_up)
     return connection, Ownership(
         connection,
-        Registry(members_key(prefix), owner, _ttl_ms(settings), _interest(settings)),
-        Discovery(settings.streams, prefix),
+        registry,
+        discovery,
         make,
         owner=owner,
         prefix=prefix,
         ttl_seconds=settings.lease.ttl,
         stop=stop,
         health=health,
+        each_turn=reload.if_asked if reload is not None else lambda: None,
     )
 
 
@@ -107,6 +122,7 @@ def _partition(
     owner: str,
     stop: StopSignal,
     initial: Mapping[str, Knowledge],
+    limits: Limits,
     *,
     telemetry: Telemetry,
     health: Health,
@@ -117,10 +133,9 @@ def _partition(
 ) -> Partition:
     """One partition, with a connection, a lease and a way of waiting of its own."""
     prefix = settings.prefix.encode()
-    block_seconds = min(BLOCK_MAX_SECONDS, settings.lease.ttl / 3)
     lease = Lease(lease_key(prefix, partition), owner, _ttl_ms(settings), origin_key(prefix, partition))
     patience = Patience(stop, health, min(LONGEST_WAIT_SECONDS, settings.lease.ttl / 3))
-    exchange = Exchange(_connection(settings, url, block_seconds + SILENCE_SECONDS), lease)
+    exchange = Exchange(_connection(settings, url, _block_seconds(settings) + SILENCE_SECONDS), lease)
     committer = Committer(exchange, patience, telemetry)
     keeper = LeaseKeeper(committer, health)
 
@@ -138,7 +153,7 @@ def _partition(
         make_engine,
         start=settings.start,
         fields=fields_of(settings),
-        limits=limits_of(settings, block_seconds),
+        limits=limits,
         telemetry=telemetry,
         health=health,
         garbage=garbage,
@@ -195,6 +210,10 @@ def _connection(settings: Settings, url: str, timeout_seconds: float) -> RedisCo
 def _interest(settings: Settings) -> str:
     """What all daemons with the same streams in their settings have in common."""
     return hashlib.blake2b("\0".join(sorted(settings.streams)).encode(), digest_size=8).hexdigest()
+
+
+def _block_seconds(settings: Settings) -> float:
+    return min(BLOCK_MAX_SECONDS, settings.lease.ttl / 3)
 
 
 def _ttl_ms(settings: Settings) -> int:

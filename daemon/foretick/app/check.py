@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from foretick.app.discovery import is_glob
 from foretick.app.groups import groups_of, settings_of
+from foretick.app.reload import LIVE
 from foretick.app.settings import value_of
 from foretick.app.settings_load import require_redis
 from foretick.app.settings_text import written, written_groups
@@ -76,6 +77,7 @@ def setting_lines(loaded: Loaded) -> Iterator[str]:
 def findings(settings: Settings) -> Iterator[Finding]:
     """What is reachable, in the order in which `run` needs it."""
     yield from _weights(settings)
+    yield Finding("reload", f"SIGHUP takes up {', '.join(LIVE)}; all others count from the next start")
     try:
         require_redis(settings)
     except UsageError as error:

@@ -82,12 +82,16 @@ class Discovery:
     """
 
     def __init__(self, streams: Sequence[str], prefix: bytes) -> None:
-        self._names = [name.encode() for name in streams if not is_glob(name)]
-        self._globs = [name.encode() for name in streams if is_glob(name)]
         self._prefix = prefix + b":"
-        self._scan: StreamScan | None = StreamScan(self._globs)
         self._scanned_at = 0.0
         self.catalogue: Catalogue | None = None
+        self.change(streams)
+
+    def change(self, streams: Sequence[str]) -> None:
+        """Look for these from now on; until they are found, the catalogue stays as it is."""
+        self._names = [name.encode() for name in streams if not is_glob(name)]
+        self._globs = [name.encode() for name in streams if is_glob(name)]
+        self._scan: StreamScan | None = StreamScan(self._globs)
 
     @property
     def names(self) -> frozenset[bytes]:

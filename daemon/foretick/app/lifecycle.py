@@ -2,6 +2,7 @@
 
 The first SIGTERM or SIGINT sets the stop: the turn in flight is finished and committed, the lease released, status 0.
 The second one ends the process at once with status 130, whatever it is doing; the lease then expires by itself.
+SIGHUP has the settings read again (`reload`); one that comes because the terminal is gone is a stop.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from foretick.app.garbage import collector_by_hand
 from foretick.app.groups import learn_schedule
 from foretick.app.learning import trainer_process
 from foretick.app.patience import StopRequested, StopSignal
+from foretick.app.reload import Reload
 from foretick.app.supervision import Supervision
 from foretick.errors import (
     EXIT_BUG,
@@ -32,6 +34,7 @@ from foretick.errors import (
 from foretick.ports.embedded import EmbeddedServer
 from foretick.ports.embedded_keeper import EmbeddedKeeper
 from foretick.ports.endpoints import Health, HttpServer
+from foretick.ports.logs import set_log_level
 from foretick.ports.replies import DENIALS
 from foretick.ports.supervisor import Supervisor
 from foretick.ports.telemetry import Telemetry
@@ -50,12 +53,13 @@ CONNECT_WAIT_SECONDS = 2.0  # between two tries at start, at most
 log = structlog.get_logger()
 
 
-def run(settings: Settings, *, discard_state: bool = False) -> int:
+def run(settings: Settings, *, discard_state: bool = False, load: Callable[[], Settings] | None = None) -> int:
     """Run the daemon until a signal ends it.
 
     Args:
         settings: all of them.
         discard_state: whether to forget the state that was saved before now.
+        load: reads the settings again, for SIGHUP.
 
     Raises:
         ForetickError: what keeps the daemon from starting; carries the exit status.
@@ -65,11 +69,14 @@ def run(settings: Settings, *, discard_state: bool = False) -> int:
     telemetry = Telemetry(embedded=settings.embedded, worst_series=metrics.worst, named_series=metrics.series)
     health = Health()
     supervision = Supervision(Supervisor(), health)
+    reload = Reload(settings, load or (lambda: settings))
+    reload.each_time(lambda wanted: telemetry.choose_series(wanted.metrics.worst, wanted.metrics.series))
+    reload.each_time(lambda wanted: set_log_level(wanted.log.level))
     telemetry.watch_conditions(health.checks)
     telemetry.tell_settings(settings.checkpoint.every, learn_schedule(settings))
     try:
         with contextlib.ExitStack() as stack:
-            stack.enter_context(_signals(stop, supervision))
+            stack.enter_context(_signals(stop, supervision, reload))
             trainer = stack.enter_context(trainer_process(settings, telemetry))  # first: it takes seconds to be ready
             url, page = settings.redis.url or "", telemetry.exposition
             if settings.embedded:
@@ -79,7 +86,7 @@ def run(settings: Settings, *, discard_state: bool = False) -> int:
                 stack.enter_context(EmbeddedKeeper(embedded, _tell_death, lambda: log.info("embedded_server_revived")))
             http = HttpServer(settings.http.host, settings.http.port, page, health)
             discard_before_ms = time.time_ns() // 1_000_000 if discard_state else None
-            _serve(settings, url, stop, telemetry, health, http, trainer, discard_before_ms)
+            _serve(settings, url, stop, telemetry, health, http, trainer, discard_before_ms, reload)
     except StopRequested:
         pass
     except ForetickError:
@@ -116,6 +123,7 @@ def _serve(
     http: HttpServer,
     trainer: TrainerProcess | None,
     discard_before_ms: int | None,
+    reload: Reload,
 ) -> None:
     """Connect, open the HTTP port, forecast; close everything in the opposite order."""
     import torch  # noqa: PLC0415  takes seconds, in which the trainer's process imports it too
@@ -125,7 +133,7 @@ def _serve(
     torch.set_num_threads(1)
     http.page = page = make_page(settings, url, telemetry, health)
     connection, ownership = make_ownership(
-        settings, url, stop, telemetry, health, trainer, discard_before_ms, page.live
+        settings, url, stop, telemetry, health, trainer, discard_before_ms, page.live, reload
     )
     for condition in ("redis", "partitions"):
         health.set(condition, ok=False, detail="starting")
@@ -168,16 +176,20 @@ def connect(connection: RedisConnection, deadline_seconds: float, stop: StopSign
 
 
 @contextlib.contextmanager
-def _signals(stop: StopSignal, supervision: Supervision) -> Iterator[None]:
-    """The first signal requests the stop, the second forces it."""
+def _signals(stop: StopSignal, supervision: Supervision, reload: Reload) -> Iterator[None]:
+    """The first signal requests the stop, the second forces it; SIGHUP has the settings read again."""
+    has_terminal = os.isatty(0)
 
-    def receive(_number: int, _frame: FrameType | None) -> None:
+    def receive(number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGHUP and not (has_terminal and not os.isatty(0)):
+            reload.ask()
+            return
         if stop.is_set():
             os._exit(EXIT_FORCED)
         stop.set()
         supervision.stop()
 
-    before = {number: signal.signal(number, receive) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, receive) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     try:
         yield
     finally:

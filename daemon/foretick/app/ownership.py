@@ -59,6 +59,7 @@ class Ownership:
         ttl_seconds: life of a lease.
         stop: ends it.
         health: of the daemon.
+        each_turn: done by the same thread, twice a second or more often.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Ownership:
         ttl_seconds: float,
         stop: StopSignal,
         health: Health,
+        each_turn: Callable[[], object] = lambda: None,
     ) -> None:
         self._connection = connection
         self._registry = registry
@@ -83,6 +85,7 @@ class Ownership:
         self._abandoned_seconds = min(ABANDONED_MAX_SECONDS, ttl_seconds / 5)
         self._stop = stop
         self._health = health
+        self._each_turn = each_turn
         self._tenures: dict[bytes, Tenure] = {}  # in the order in which they began
         self._resting: dict[bytes, tuple[float, float]] = {}  # by partition: until when, and how long after a bug
         self._free_since: dict[bytes, float] = {}
@@ -107,6 +110,7 @@ class Ownership:
     def _step(self) -> float:
         """Look around and act; the seconds until the next look."""
         self._health.beat(ALLOWANCE_SECONDS)
+        self._each_turn()
         self._reap()
         try:
             if not self._connection.is_open:

@@ -67,6 +67,13 @@ def configure_logging(level: str, format: str) -> None:  # noqa: A002  the setti
     logging.basicConfig(handlers=[_StructlogHandler()], level=threshold, force=True)
 
 
+def set_log_level(level: str) -> None:
+    """Changes the level of a process that logs already."""
+    threshold = logging.getLevelNamesMapping()[level.upper()]
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(threshold))  # all else stays as it is
+    logging.getLogger().setLevel(threshold)
+
+
 def _json_lines() -> list[Processor]:
     tracebacks = ExceptionDictTransformer(show_locals=False)  # locals hold connections, and with them passwords
     return [structlog.processors.ExceptionRenderer(tracebacks), readable, structlog.processors.JSONRenderer()]

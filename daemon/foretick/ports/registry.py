@@ -52,6 +52,11 @@ class Registry:
         self._ttl_ms = ttl_ms
         self._offset_ms: float | None = None  # the server's clock minus our monotonic one
 
+    def change(self, interest: str) -> None:
+        """Read other streams from now on; whoever shared the former ones counts us for a lease's life still."""
+        self._interest = interest
+        self._entry = f"{self._owner} {interest}".encode()
+
     def call_roll(self, connection: RedisConnection, leases: Mapping[bytes, bytes]) -> RollCall:
         """Say that we are alive, and ask who else is and who owns what.
 

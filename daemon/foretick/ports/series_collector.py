@@ -43,11 +43,17 @@ class SeriesCollector(Collector):
     """
 
     def __init__(self, worst: int = 0, named: Sequence[str] = ()) -> None:
-        self._worst = worst
-        self._fits = re.compile("|".join(map(fnmatch.translate, named))).match if named else None
         self._lock = threading.Lock()
-        self._sources: dict[str, Callable[[], Sequence[SeriesStates]]] = {}
         self._seen: dict[tuple[str, str], _Seen] = {}  # by partition and group
+        self.choose(worst, named)
+        self._sources: dict[str, Callable[[], Sequence[SeriesStates]]] = {}
+
+    def choose(self, worst: int, named: Sequence[str]) -> None:
+        """Tell these from now on, as in the constructor."""
+        with self._lock:
+            self._worst = worst
+            self._fits = re.compile("|".join(map(fnmatch.translate, named))).match if named else None
+            self._seen.clear()
 
     def watch(self, partition: str, source: Callable[[], Sequence[SeriesStates]]) -> None:
         """Ask this source for the partition's series."""

@@ -118,6 +118,10 @@ class Telemetry:
         for group, every in learn_every_ticks.items():
             self._learn_every.labels(group).set(every)
 
+    def choose_series(self, worst: int, named: Sequence[str]) -> None:
+        """Tell these series from now on: so many of the worst, and those that are named."""
+        self._series.choose(worst, named)
+
     def count_ticks(self, stream: bytes, n: int) -> None:
         """Count n well-formed ticks."""
         self._counters_of(stream).ticks.inc(n)
