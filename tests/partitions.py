@@ -51,6 +51,9 @@ class Memory:
     def series(self) -> list[SeriesStates]:
         return []
 
+    def weights(self, name: bytes) -> dict[str, float]:
+        return {"memory": 1.0} if name in self.state else {}
+
 
 class Loop:
     """One owner, or candidate, of the partition of the streams; of `ticks` if none is named."""

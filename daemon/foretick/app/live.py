@@ -44,11 +44,13 @@ class Live:
 
     Attributes:
         is_watched: whether anybody looks, so that the loop should offer its turns.
+        viewers_max: how many may.
         engines: whose series are watched; to be told of partitions that come and go.
     """
 
     def __init__(self, engines: Engines | None = None, vitals: Callable[[], dict[str, Any]] = dict) -> None:
         self.is_watched = False
+        self.viewers_max = VIEWERS_MAX
         self.engines = engines or Engines()
         self._vitals = vitals
         self._lock = threading.Lock()
@@ -76,7 +78,7 @@ class Live:
         """A new viewer of this series, or of none; nobody where there are too many, or at the end."""
         viewer = Viewer(key)
         with self._lock:
-            if len(self._viewers) >= VIEWERS_MAX or self._closing.is_set():
+            if len(self._viewers) >= self.viewers_max or self._closing.is_set():
                 return None
             self._viewers.append(viewer)
             self.is_watched = True

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
 from foretick import __version__
-from foretick.app.live import VIEWERS_MAX, Live
+from foretick.app.live import Live
 from foretick.app.live_engines import Engines
 from foretick.app.live_series import SeriesList, key_of, names_of
 from foretick.app.live_viewer import as_json, event
@@ -101,7 +101,7 @@ class LivePage:
         """The past, then what is new, for as long as there is a place."""
         viewer = self.live.admit(key)  # not before the first event is asked for: what never begins never ends
         if viewer is None:
-            yield b"retry: %d\n" % RETRY_FULL_MS + event("full", {"viewers": VIEWERS_MAX})
+            yield b"retry: %d\n" % RETRY_FULL_MS + event("full", {"viewers": self.live.viewers_max})
             return
         try:
             yield b"retry: %d\n" % RETRY_MS + event("hello", {"version": __version__} | (names_of(key) if key else {}))
