@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import dataclass, field
-from itertools import compress
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from foretick.core.records import Verdict
 from foretick.ports import wire
 from foretick.ports.positions import set_position
 from foretick.ports.streams import Commit, id_order
@@ -97,19 +95,13 @@ class Advance:
     state: StreamState
     position: bytes
     entries: int = 0
-    published: list[wire.Published] = field(default_factory=list)
+    publication: wire.Publication | None = None
     letters: list[wire.DeadLetter] = field(default_factory=list)
-    warm: int = 0
 
     @property
     def entries_read(self) -> int:
         """Entries up to the new position since the stream began."""
         return self.state.entries_read + self.entries
-
-    @property
-    def cold(self) -> int:
-        """Forecasts that are naive, for want of ticks."""
-        return len(self.published) - self.warm
 
     @property
     def dead(self) -> Counter[str]:
@@ -171,18 +163,16 @@ def answer(
     poison.passed(entries[-1], streams[-1])
     commit.commands += poison.commands()
     forecast = clock()
-    published = wire.forecast_fields(decoded, forecasts)
-    dead = sorted(
-        [*decoded.dead, *poisoned, *wire.refusals(decoded, forecasts)], key=lambda letter: id_order(letter.id)
-    )
     advances = _divide(states, entries, streams)
-    is_forecast = forecasts.verdict == Verdict.FORECAST
-    _hand_out(advances, published, list(compress(decoded.streams, is_forecast.tolist())), dead)
-    warm = (forecasts.warm & is_forecast).tolist()
-    for stream, n in Counter(compress(decoded.streams, warm)).items():
-        advances[stream].warm = n
+    places = {stream: _places(advance.state.keys, limits) for stream, advance in advances.items()}
+    for stream, publication in wire.publications(decoded, forecasts, places).items():
+        advances[stream].publication = publication
+    for letter in sorted([*decoded.dead, *poisoned, *wire.refusals(decoded, forecasts)], key=_by_id):
+        advances[letter.stream].letters.append(letter)
     for advance in advances.values():
         _add_writes(commit, advance, limits)
+    # What EXEC answers to the forecasts is known beforehand, so they come first.
+    commit.packed.sort(key=lambda packed: not packed.replies)
     telemetry.observe_turn("decode", read - begun)
     telemetry.observe_turn("engine", forecast - read)
     telemetry.observe_turn("encode", clock() - forecast)
@@ -193,45 +183,32 @@ def _divide(
     states: Mapping[bytes, StreamState], entries: Sequence[Entry], streams: Sequence[bytes]
 ) -> dict[bytes, Advance]:
     """What each stream has of the entries."""
+    if streams.count(streams[0]) == len(streams):
+        return {streams[0]: Advance(states[streams[0]], entries[-1][0], len(entries))}
     last = dict(zip(streams, entries, strict=True))  # of equal keys the last one stays
     counts = Counter(streams)
     return {stream: Advance(states[stream], entry[0], counts[stream]) for stream, entry in last.items()}
 
 
-def _hand_out(
-    advances: dict[bytes, Advance],
-    published: Sequence[wire.Published],
-    streams: Sequence[bytes],
-    dead: Sequence[wire.DeadLetter],
-) -> None:
-    """Give each stream its own forecasts and dead letters."""
-    if len(advances) == 1:
-        [only] = advances.values()
-        only.published, only.letters = list(published), list(dead)
-        return
-    of_stream: dict[bytes, list[wire.Published]] = defaultdict(list)
-    for one, stream in zip(published, streams, strict=True):
-        of_stream[stream].append(one)
-    for stream, mine in of_stream.items():
-        advances[stream].published = mine
-    for letter in dead:
-        advances[letter.stream].letters.append(letter)
+def _places(keys: StreamKeys, limits: Limits) -> tuple[bytes, bytes | None]:
+    """Where a stream's forecasts go, and its last ones."""
+    return keys.forecasts, keys.latest if limits.latest else None
+
+
+def _by_id(letter: wire.DeadLetter) -> tuple[int, int]:
+    return id_order(letter.id)
 
 
 def _add_writes(commit: Commit, advance: Advance, limits: Limits) -> None:
     """Add one stream's forecasts, dead letters, last forecasts, trimming and position to a commit."""
-    state = advance.state
-    keys, published = state.keys, advance.published
-    commands = commit.commands
+    state, publication = advance.state, advance.publication
+    keys, commands = state.keys, commit.commands
     letters = [(b"XADD", keys.dead, letter.id, *wire.dead_fields(letter)) for letter in advance.letters]
-    commands += [(b"XADD", keys.forecasts, entry_id, *flat) for entry_id, flat in published]
     commands += letters
-    if published:
+    if publication is not None:
         commit.floors[keys.forecasts] = state.position
-        if limits.latest:
-            latest = wire.latest_fields(published)
-            commands.append((b"HSET", keys.latest, *[part for pair in latest.items() for part in pair]))
-        state.untrimmed += len(published)
+        commit.packed += [part for part in (publication.forecasts, publication.latest) if part is not None]
+        state.untrimmed += publication.forecasts.count
         if state.untrimmed >= TRIM_EVERY_ENTRIES:
             state.untrimmed = 0
             commands.append((b"XTRIM", keys.forecasts, b"MAXLEN", b"~", limits.forecasts_maxlen))

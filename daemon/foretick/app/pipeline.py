@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from foretick.app.answers import Pending, answer
+from foretick.app.appetite import Appetite
 from foretick.app.commits import StartOver
 from foretick.app.live import Live
 from foretick.app.marks import Mark
 from foretick.app.merging import Merge
-from foretick.errors import ConnectionLost, ForetickError, ServerRefused
+from foretick.errors import ConnectionLost, ForetickError, ReplyTooLarge, ServerRefused
 from foretick.ports.positions import later, set_position, stream_infos
 from foretick.ports.streams import Commit, id_order, read_command
 
@@ -91,6 +92,7 @@ class Pipeline:
         self._clock_offset_seconds = clock_offset_seconds
         self._live = live or Live()
         self._merge = Merge()
+        self._appetite = Appetite()
         self._reached: dict[bytes, bytes] = {}  # position of each stream once the pending commit is through
         self._committed: dict[bytes, bytes] = {}  # and before
         self._pending: Pending | None = None
@@ -142,7 +144,9 @@ class Pipeline:
         """
         self._health.beat(self._limits.block_ms / 1000 + LEAST_ALLOWANCE_SECONDS)
         pending, self._pending = self._pending, None
-        count = min(self._limits.count, max(LEAST_COUNT, HELD_ENTRIES // max(len(self.streams), 1)))
+        count = self._appetite.ask(
+            most=min(self._limits.count, max(LEAST_COUNT, HELD_ENTRIES // max(len(self.streams), 1)))
+        )
         batch = self._exchange_turn(pending, count)
         if batch is None:
             return
@@ -200,9 +204,9 @@ class Pipeline:
                     if self.checkpointer is not None:  # the engine stands where the commit does, and Redis is reading
                         self.checkpointer.at_position(self.marks)
             begun = time.perf_counter()
-            batch = self._exchange.read_batch(has_read=bool(reads))
+            batch = self._read_batch(has_read=bool(reads))
         except (ConnectionLost, ServerRefused) as error:
-            trouble = error
+            trouble = error.with_traceback(None)  # its frames hold what was read so far, until garbage is collected
         if pending is not None and (outcome is None or not outcome.is_committed):
             self._committer.settle(pending.commit, outcome)
             self._settled(pending)
@@ -215,6 +219,20 @@ class Pipeline:
             self.stand_firm()
         if batch.entries:
             self._telemetry.observe_turn("read", time.perf_counter() - begun)
+        return batch
+
+    def _read_batch(self, *, has_read: bool) -> Batch:
+        connection = self._exchange.connection
+        connection.reply_max_bytes = self._appetite.limit_bytes
+        try:
+            batch = self._exchange.read_batch(has_read=has_read)
+        except ReplyTooLarge:
+            self._appetite.choked()
+            raise
+        finally:
+            connection.reply_max_bytes = None
+        if has_read:
+            self._appetite.took(connection.reply_bytes)
         return batch
 
     def _stand_firm_again(self, error: ConnectionLost | ServerRefused | None = None) -> None:
@@ -239,7 +257,8 @@ class Pipeline:
             state.entries_read += advance.entries
             state.position = self._committed[stream] = advance.position
             self._telemetry.count_ticks(stream, advance.entries)
-            self._telemetry.count_forecasts(stream, cold=advance.cold, warm=advance.warm)
+            if (publication := advance.publication) is not None:
+                self._telemetry.count_forecasts(stream, cold=publication.cold, warm=publication.warm)
             for reason, n in advance.dead.items():
                 self._telemetry.count_dead(stream, reason, n)
         since = self._live_since_ms

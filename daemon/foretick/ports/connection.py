@@ -64,6 +64,7 @@ class RedisConnection:
         self._is_astray = False  # what we ask for is on another server now
         self._reader: Any = None  # the stub of hiredis.Reader.feed knows no bytearray
         self._buffer = bytearray(READ_BYTES)
+        self._begin = self._end = 0  # of what was received and the reader has not seen
         self.reply_bytes = 0
         self.reply_max_bytes: int | None = None
 
@@ -85,6 +86,7 @@ class RedisConnection:
         self._session = session
         self._socket = session._sock  # noqa: SLF001  redis-py has no public way to the socket
         self._reader = hiredis.Reader(replyError=self._explain, notEnoughData=_INCOMPLETE)
+        self._begin = self._end = 0
 
     def _explain(self, message: str) -> ServerRefused | CommandFailed:
         """Our error for a server's error reply; one that sends us elsewhere makes the next `open` look again."""
@@ -121,14 +123,39 @@ class RedisConnection:
         try:
             reply = gets()
             while reply is _INCOMPLETE:
-                self._receive()
+                if self._begin == self._end:
+                    self._receive()
+                self._reader.feed(self._buffer, self._begin, self._end - self._begin)
+                self._begin = self._end
                 reply = gets()
         except hiredis.HiredisError as error:
             self.close()
             raise ConnectionLost(f"unreadable reply: {error}") from error
         return reply
 
+    def take(self, expected: bytes) -> bool:
+        """Takes the next replies unread if they are exactly these bytes; otherwise they stand to be read.
+
+        Hundreds of replies that all say the same are compared at the speed of memory; reading one takes 0.3 µs.
+        """
+        if self._socket is None:
+            raise ConnectionLost("the connection is closed")
+        if self._reader.has_data():
+            return False
+        taken = 0
+        while taken < len(expected):
+            if self._begin == self._end:
+                self._receive()
+            size = min(len(expected) - taken, self._end - self._begin)
+            if not self._buffer.startswith(expected[taken : taken + size], self._begin):
+                self._reader.feed(expected[:taken])
+                return False
+            self._begin += size
+            taken += size
+        return True
+
     def _receive(self) -> None:
+        """Waits for more, after all that was received is used."""
         if self._socket is None:
             raise ConnectionLost("the connection is closed")
         try:
@@ -143,7 +170,7 @@ class RedisConnection:
         if self.reply_max_bytes is not None and self.reply_bytes > self.reply_max_bytes:
             self.close()
             raise ReplyTooLarge(f"a reply of more than {self.reply_max_bytes / 1e6:.0f} MB")
-        self._reader.feed(self._buffer, 0, size)
+        self._begin, self._end = 0, size
 
     def call(self, *command: Word) -> Reply:
         """Sends one command and returns its reply; raises what the server answers as an error."""

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from foretick.errors import CommandFailed, ConnectionLost, ForetickError, ServerRefused
 from foretick.ports.connection import good, pack
+from foretick.ports.wire import Packed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 Entry: TypeAlias = Any  # [id, [field, value, …]] as the parser gives it
 HEAD = b"0-0"  # before the first entry that a stream can hold
+_ERRORS = frozenset({CommandFailed, ServerRefused})
 GROUP = b"foretick"  # the consumer group that shows the committed position to everybody
 
 
@@ -69,6 +72,7 @@ class Commit:
     """What one turn changes in Redis, all at once or not at all.
 
     Attributes:
+        packed: forecasts, ready to be sent; they come before the commands.
         commands: in order; the lease's renewal is added when it is sent.
         floors: for each stream written to, the id at or below which its top must be for the XADDs to succeed and no
             foreign entry to stand among ours: the committed position.
@@ -78,14 +82,25 @@ class Commit:
     """
 
     commands: list[Command] = field(default_factory=list)
+    packed: list[Packed] = field(default_factory=list)
     floors: dict[bytes, bytes] = field(default_factory=dict)
     before: Mapping[bytes, bytes] = field(default_factory=dict)
     in_doubt: bool = False
 
     @property
+    def size(self) -> int:
+        """How many commands there are in all."""
+        return sum(packed.count for packed in self.packed) + len(self.commands)
+
+    @property
+    def everything(self) -> list[Command]:
+        """All commands one by one, for the rare case in which somebody has to look at them."""
+        return [command for packed in self.packed for command in packed.commands] + self.commands
+
+    @property
     def publications(self) -> list[Command]:
         """The XADDs among the commands."""
-        return [command for command in self.commands if command[0] == b"XADD"]
+        return [command for command in self.everything if command[0] == b"XADD"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,16 +133,21 @@ class Exchange:
 
     def send_turn(self, commit: Commit | None, reads: Sequence[Command]) -> None:
         """Send the commit of the last turn, the fence and the next reads as one request."""
-        transaction = self._transaction(commit) if commit is not None else []
+        transaction = self._transaction(commit) if commit is not None else b""
         self._sent_at = time.monotonic()
-        self.connection.send(pack([*transaction, *self.lease.fence, *reads]))
+        self.connection.send(transaction + pack([*self.lease.fence, *reads]))
 
     def read_outcome(self, commit: Commit) -> Outcome:
         """The answer to the commit; it arrives at once, whatever the read behind it waits for."""
-        read = self.connection.read
-        begun = read()
-        queued = [read() for _ in range(len(commit.commands) + 1)]
-        answer = read()
+        read, n = self.connection.read, commit.size + 1
+        begun, queued = b"OK", [b"QUEUED"] * n
+        if not self.connection.take(b"+OK\r\n" + b"+QUEUED\r\n" * n):
+            begun, queued = read(), [read() for _ in range(n)]
+        known = _known(commit)
+        if self.connection.take(b"*%d\r\n%b" % (n, known.replies)):
+            answer = [b""] * known.count + [read() for _ in range(n - known.count)]
+        else:
+            answer = read()
         outcome = _judge(commit, begun, queued, answer)
         if not (outcome.fenced or outcome.refused):
             self.lease.renewed_at = self._sent_at
@@ -162,11 +182,18 @@ class Exchange:
     def commit_alone(self, commit: Commit) -> Outcome:
         """Send the commit without a read; the fence must stand."""
         self._sent_at = time.monotonic()
-        self.connection.send(pack(self._transaction(commit)))
+        self.connection.send(self._transaction(commit))
         return self.read_outcome(commit)
 
-    def _transaction(self, commit: Commit) -> list[Command]:
-        return [(b"MULTI",), *commit.commands, self.lease.renewal, (b"EXEC",)]
+    def _transaction(self, commit: Commit) -> bytes:
+        ready = [packed.request for packed in commit.packed]
+        return b"".join([pack([(b"MULTI",)]), *ready, pack([*commit.commands, self.lease.renewal, (b"EXEC",)])])
+
+
+def _known(commit: Commit) -> Packed:
+    """The commands with which the commit begins and of which the replies are known, if all goes well."""
+    known = list(takewhile(lambda packed: packed.replies, commit.packed))
+    return Packed(b"", sum(packed.count for packed in known), b"".join([packed.replies for packed in known]))
 
 
 def read_command(positions: Mapping[bytes, bytes], *, count: int, block_ms: int | None) -> Command:
@@ -189,9 +216,11 @@ def _judge(commit: Commit, begun: Any, queued: Sequence[Any], answer: Any) -> Ou
         return Outcome(refused=causes[0] if causes else answer)
     if not isinstance(answer, list) or len(answer) != len(queued):
         raise ConnectionLost(f"the reply to EXEC is not one: {answer!r:.200}")
+    if _ERRORS.isdisjoint(map(type, answer)):
+        return Outcome()
     failures = tuple(
         Failure(command, reply)
-        for command, reply in zip(commit.commands, answer, strict=False)  # the lease's renewal has one reply more
+        for command, reply in zip(commit.everything, answer, strict=False)  # the lease's renewal has one reply more
         if isinstance(reply, CommandFailed | ServerRefused)
     )
     return Outcome(failures=failures)

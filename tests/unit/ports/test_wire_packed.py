@@ -16,7 +16,11 @@ from foretick.ports.wire.decimals import FEW, decimals, whole
 MS = 1_763_712_000_000
 NAMES = ("yhat", "yhat_lower_80", "yhat_upper_80", "anomaly_score")
 SERIES = [b"a", b"pump-17", '"ü\\'.encode(), b"x" * 200]
-STREAMS = {b"t": (b"foretick:{t}:forecasts", b"foretick:{t}:latest"), b"{u}:v": (b"f:{u}:v", None)}
+STREAMS = {
+    b"t": (b"foretick:{t}:forecasts", b"foretick:{t}:latest"),
+    b"{u}:v": (b"f:{u}:v", b"f:{u}:v:latest"),
+    b"w": (b"f:{w}", None),
+}
 
 ENOUGH = FEW + 1  # for the fast way
 
@@ -59,7 +63,7 @@ def test_nothing_is_written_as_nothing():
 def turns(draw):
     n = draw(st.integers(1, 300))
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
-    streams = list(STREAMS)[: draw(st.integers(1, 2))]
+    streams = list(STREAMS)[: draw(st.integers(1, 3))]
     values = 10.0 ** rng.integers(-6, 18, (n, len(NAMES))) * rng.standard_normal((n, len(NAMES)))
     values[rng.random(n) < draw(st.sampled_from([0, 0.3, 1])), 1:] = np.nan
     values[rng.random(n) < draw(st.sampled_from([0, 0.3])), 3] = np.nan

@@ -1,7 +1,7 @@
 """The forecasts of a turn as ready requests: the bytes that `forecast_fields` and `hiredis.pack_command` would come to.
 
 Everything is done column by column, for all ticks of a turn at once. What stands before a value and says how long it is
-comes from a table by its length, so that a request is a row of pieces that one template joins.
+comes from a table by its length, so that a request is a row of pieces.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def publications(
         for stream, mine in members.items()
         if places[stream][1] is not None
     }
-    texts = _written(told, numbers, names, [i for of in last.values() for i in of.values()])
+    texts = _written(told, numbers, names, sorted(i for of in last.values() for i in of.values()))
     return {
         stream: Publication(
             _forecasts(told, texts, mine, places[stream][0]),
@@ -178,7 +178,7 @@ def _latest(last: Mapping[bytes, int], texts: _Texts, key: bytes) -> Packed:
 
 
 def _written(told: _Told, numbers: NDArray[np.float64], names: tuple[bytes, ...], last: list[int]) -> _Texts:
-    """Put the forecasts into words, those together that have the same numbers; those at `last` as JSON, too."""
+    """Put forecasts into words, those together that have the same numbers; those of `last` (ascending) as JSON, too."""
     m, n = numbers.shape
     known = ~np.isnan(numbers)
     if known.all():
@@ -233,8 +233,7 @@ def _objects(told: _Told, names: tuple[bytes, ...], columns: list[list[bytes]]) 
 
 def _rows(pieces: list[Iterable[bytes]]) -> list[bytes]:
     """Row by row what the columns of pieces come to."""
-    template = b"%b" * len(pieces)
-    return [template % row for row in zip(*pieces, strict=False)]  # those that repeat have no end
+    return list(map(b"".join, zip(*pieces, strict=False)))  # those that repeat have no end
 
 
 def _field(name: bytes, texts: list[bytes]) -> Iterator[Iterable[bytes]]:
