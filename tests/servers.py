@@ -91,11 +91,15 @@ class Server:
         self._clients.append(made)
         return made
 
-    def start(self) -> Server:
+    def _command(self) -> list[str]:
         settings = {"save": "", "appendonly": "no", "loglevel": "warning"} | self.options
         command = [server_binary(self.kind), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
         for name, value in settings.items():
             command += [f"--{name.replace('_', '-')}", value]
+        return command
+
+    def start(self) -> Server:
+        command = self._command()
         with (self.folder / "server.log").open("ab") as log:
             self._server = subprocess.Popen(
                 bound_to_parent(command), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True

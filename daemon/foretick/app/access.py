@@ -6,13 +6,16 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from foretick.errors import CommandFailed, ConnectionLost, RedisUnreachable, ServerRefused, UsageError
-from foretick.ports.connection import RedisConnection
+from foretick.ports.login import Login
 from foretick.ports.masking import mask_url
+from foretick.ports.route import Route
+from foretick.ports.switchboard import Switchboard
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from foretick.app.settings import Settings
+    from foretick.app.settings import RedisSettings, Settings
+    from foretick.ports.connection import RedisConnection
 
 REPLY_SECONDS = 5.0  # a person waits for the answer
 GLOB_CHARACTERS = frozenset("*?[]")
@@ -22,21 +25,44 @@ NO_SERVER = (
 )
 
 
-def server_of(settings: Settings) -> tuple[str, str | None]:
-    """URL and password of the server.
+def server_of(settings: Settings) -> Route:
+    """The way to the server that the settings name.
 
     Raises:
-        UsageError: none is named.
+        UsageError: none is named, or it cannot be used as it is.
     """
-    redis = settings.redis
     if settings.embedded:
         raise UsageError(
             "embedded is set, and the embedded server belongs to `foretick run`: give the URL that it prints, "
             "with --set embedded=false --redis-url redis://127.0.0.1:PORT"
         )
-    if redis.url is None:
+    if settings.redis.url is None:
         raise UsageError(NO_SERVER)
-    return redis.url, redis.password.get_secret_value() if redis.password else None
+    return route_of(settings.redis, settings.redis.url)
+
+
+def route_of(redis: RedisSettings, url: str) -> Route:
+    """The way to the server at this URL, as whom the settings say.
+
+    Raises:
+        UsageError: the URL or a file cannot be used.
+    """
+    files = (str(path) if path else None for path in (redis.ca, redis.cert, redis.key))
+    secrets = (secret.get_secret_value() if secret else None for secret in (redis.password, redis.sentinel_password))
+    password, sentinel_password = secrets
+    ca, cert, key = files
+    return Route(
+        url,
+        Login(
+            user=redis.user,
+            password=password,
+            sentinel_user=redis.sentinel_user,
+            sentinel_password=sentinel_password,
+            ca=ca,
+            cert=cert,
+            key=key,
+        ),
+    )
 
 
 def plain_stream(settings: Settings, verb: str) -> str:
@@ -64,8 +90,9 @@ def connected(settings: Settings, *, timeout_seconds: float = REPLY_SECONDS) -> 
         RedisUnreachable: nobody answers, or not any more.
         UsageError: the server refuses a command: a key of another type, a user without the right.
     """
-    url, password = server_of(settings)
-    connection = RedisConnection(url, timeout_seconds=timeout_seconds, password=password)
+    route = server_of(settings)
+    url = settings.redis.url or ""
+    connection = Switchboard(route, timeout_seconds=timeout_seconds)
     try:
         connection.open()
         yield connection

@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from foretick.app.access import route_of
 from foretick.app.answers import Limits
 from foretick.app.commits import Committer
 from foretick.app.discovery import Discovery
@@ -26,6 +27,7 @@ from foretick.ports.history import History
 from foretick.ports.leases import Lease, owner_id
 from foretick.ports.registry import Registry
 from foretick.ports.streams import Exchange
+from foretick.ports.switchboard import Switchboard
 from foretick.ports.wire import FieldNames, checkpoint_key, lease_key, members_key, origin_key
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from foretick.ports.checkpoints import CheckpointStore
     from foretick.ports.endpoints import Health
     from foretick.ports.positions import StreamKeys
+    from foretick.ports.route import Route
     from foretick.ports.telemetry import Telemetry
     from foretick.ports.trainer import TrainerProcess
 
@@ -69,7 +72,8 @@ def make_ownership(
     owner, prefix = owner_id(), settings.prefix.encode()
     garbage = GarbageRounds()
     initial = initial_of(settings)  # read once: whatever becomes of the file, every partition begins alike
-    connection = _connection(settings, url, SILENCE_SECONDS)
+    route = route_of(settings.redis, url)
+    connection = Switchboard(route, timeout_seconds=SILENCE_SECONDS)
     limits = limits_of(settings, _block_seconds(settings))
     registry = Registry(members_key(prefix), owner, _ttl_ms(settings), _interest(settings))
     discovery = Discovery(settings.streams, prefix)
@@ -83,7 +87,7 @@ def make_ownership(
     def make(partition: bytes, streams: tuple[StreamKeys, ...], stop: StopSignal, health: Health) -> Partition:
         return _partition(
             settings,
-            url,
+            route,
             partition,
             streams,
             owner,
@@ -116,7 +120,7 @@ def make_ownership(
 
 def _partition(
     settings: Settings,
-    url: str,
+    route: Route,
     partition: bytes,
     streams: tuple[StreamKeys, ...],
     owner: str,
@@ -135,7 +139,7 @@ def _partition(
     prefix = settings.prefix.encode()
     lease = Lease(lease_key(prefix, partition), owner, _ttl_ms(settings), origin_key(prefix, partition))
     patience = Patience(stop, health, min(LONGEST_WAIT_SECONDS, settings.lease.ttl / 3))
-    exchange = Exchange(_connection(settings, url, _block_seconds(settings) + SILENCE_SECONDS), lease)
+    exchange = Exchange(_connection(route, _block_seconds(settings) + SILENCE_SECONDS, partition), lease)
     committer = Committer(exchange, patience, telemetry)
     keeper = LeaseKeeper(committer, health)
 
@@ -157,20 +161,21 @@ def _partition(
         telemetry=telemetry,
         health=health,
         garbage=garbage,
-        keeping=_keeping(settings, url, partition, committer, telemetry, discard_before_ms),
+        keeping=_keeping(settings, route, partition, committer, telemetry, discard_before_ms),
         live=live,
     )
 
 
 def make_page(settings: Settings, url: str, telemetry: Telemetry, health: Health) -> LivePage:
     """The page for people, which looks at Redis through connections of its own."""
-    history = History(lambda _key: _connection(settings, url, SILENCE_SECONDS), settings.prefix.encode())
+    route = route_of(settings.redis, url)
+    history = History(lambda key: _connection(route, SILENCE_SECONDS, key), settings.prefix.encode())
     return LivePage(settings.http.host, telemetry, health, history)
 
 
 def _keeping(
     settings: Settings,
-    url: str,
+    route: Route,
     partition: bytes,
     committer: Committer,
     telemetry: Telemetry,
@@ -185,7 +190,7 @@ def _keeping(
     def make_store() -> CheckpointStore:
         if isinstance(checkpoint.store, Path):
             return FolderStore(checkpoint.store, prefix, partition)
-        return RedisStore(_connection(settings, url, STORE_SILENCE_SECONDS), base, checkpoint.redis_max)
+        return RedisStore(_connection(route, STORE_SILENCE_SECONDS, partition), base, checkpoint.redis_max)
 
     return Keeping(
         partition.decode(errors="backslashreplace"),
@@ -198,13 +203,8 @@ def _keeping(
     )
 
 
-def _connection(settings: Settings, url: str, timeout_seconds: float) -> RedisConnection:
-    password = settings.redis.password
-    return RedisConnection(
-        url,
-        timeout_seconds=timeout_seconds,
-        password=None if password is None else password.get_secret_value(),
-    )
+def _connection(route: Route, timeout_seconds: float, key: bytes) -> RedisConnection:
+    return RedisConnection(route, timeout_seconds=timeout_seconds, key=key)
 
 
 def _interest(settings: Settings) -> str:

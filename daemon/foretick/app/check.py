@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from foretick.app.access import server_of
 from foretick.app.discovery import is_glob
 from foretick.app.groups import groups_of, settings_of
 from foretick.app.reload import LIVE
@@ -108,22 +109,19 @@ def _embedded(settings: Settings) -> Iterator[Finding]:
 
 
 def _server(settings: Settings) -> Iterator[Finding]:
-    redis = settings.redis
-    assert redis.url is not None
-    address = mask_url(redis.url)
-    password = redis.password.get_secret_value() if redis.password else None
+    address = mask_url(settings.redis.url or "")
     try:
         seen = probe.look_at_server(
-            redis.url,
-            password,
+            server_of(settings),
             names=[name for name in settings.streams if not is_glob(name)],
             globs=[name for name in settings.streams if is_glob(name)],
             prefix=settings.prefix,
         )
-    except RedisUnreachable as error:
+    except (RedisUnreachable, UsageError) as error:
         yield Finding("redis", f"{address}: {mask_passwords(str(error))}", error.exit_code)
         return
     name = f"{seen.software} {seen.version or 'of unknown version (INFO is not allowed)'} at {address}"
+    name += f", a cluster of {seen.masters} masters" if seen.masters else ""
     if seen.is_supported:
         yield Finding("redis", name)
     else:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from foretick.errors import ConnectionLost, ServerRefused, UsageError
 from foretick.ports.keyspace import StreamScan, has_our_group, types_of
 from foretick.ports.wire import DEFAULT_PARTITION, partition_of, tag_of
 
@@ -45,7 +46,7 @@ def is_glob(name: str) -> bool:
     return bool(set("*?[") & set(name))
 
 
-def arrange(streams: Iterable[bytes], was_read: Callable[[bytes], bool]) -> Catalogue:
+def arrange(streams: Iterable[bytes], was_read: Callable[[bytes], bool], *, needs_tags: bool = False) -> Catalogue:
     """The partitions that these streams form.
 
     `a` and `{a}` would share the keys of their forecasts, so only one of them can be input: the one that was read
@@ -54,10 +55,14 @@ def arrange(streams: Iterable[bytes], was_read: Callable[[bytes], bool]) -> Cata
     Args:
         streams: all of them.
         was_read: whether a stream has our group; asked only about such pairs.
+        needs_tags: on a Redis Cluster the keys of a partition have to share a slot.
     """
     asked = set(streams)
     refused: dict[bytes, str] = {}
     for stream in sorted(asked):
+        if needs_tags and tag_of(stream) is None:
+            refused[stream] = f"on a Redis Cluster a stream needs a {{tag}}: call it {{site}}:{_text(stream)}, say"
+            continue
         if tag_of(stream) == DEFAULT_PARTITION:
             refused[stream] = "the tag {default} is the name of the partition of the streams without a tag"
         wrapped = b"{%b}" % stream
@@ -103,18 +108,23 @@ class Discovery:
 
         Raises:
             CommandFailed: this user may not look.
+            UsageError: on this Redis none of the streams that are named can be input.
         """
         if self._scan is None:
             if time.monotonic() - self._scanned_at < RESCAN_SECONDS:
                 return
             self._scan = StreamScan(self._globs)
-        for _ in range(STEPS_AT_ONCE):
-            if self._scan.is_over:
-                break
-            self._scan.step(connection)
+        try:
+            for _ in range(STEPS_AT_ONCE):
+                if self._scan.is_over:
+                    break
+                self._scan.step(connection)
+        except (ConnectionLost, ServerRefused):
+            self._scan = StreamScan(self._globs)  # a cursor means nothing to another server
+            raise
         if self._scan.is_over:
             found, self._scan = self._scan.found, None
-            self._conclude(connection, found)
+            self._conclude(connection, found | self._overlooked(connection, found))
             self._scanned_at = time.monotonic()
 
     def forgo_globs(self) -> None:
@@ -122,12 +132,33 @@ class Discovery:
         self._globs = []
         self._scan = StreamScan([])
 
+    def _overlooked(self, connection: RedisConnection, found: set[bytes]) -> set[bytes]:
+        """Streams that are still there: one that changes its node while we look may be seen on neither."""
+        if not connection.is_cluster or self.catalogue is None:
+            return set()
+        known = {stream for members in self.catalogue.partitions.values() for stream in members}
+        missed = sorted(known - found - set(self._names)) if self._globs else []
+        kinds = types_of(connection, missed)
+        return {stream for stream, kind in zip(missed, kinds, strict=True) if kind == "stream"}
+
+    def _require_tags(self) -> None:
+        """Refuse settings that name no stream that a cluster can have."""
+        if not self._globs and all(tag_of(name) is None for name in self._names):
+            names = ", ".join(_text(name) for name in self._names)
+            raise UsageError(f"streams: on a Redis Cluster give {names} a {{tag}}, as in {{site}}:ticks")
+
     def _conclude(self, connection: RedisConnection, found: set[bytes]) -> None:
+        if connection.is_cluster:
+            self._require_tags()
         types = dict(zip(self._names, types_of(connection, self._names), strict=True))
         wrong = {name: f"it is a {kind}, no stream" for name, kind in types.items() if kind not in {"stream", "none"}}
         ours = {stream for stream in found if stream.startswith(self._prefix)}
+        # On a cluster the default name `ticks` does no harm as long as there is no such stream.
+        absent = {name for name, kind in types.items() if kind == "none" and tag_of(name) is None}
         arranged = arrange(
-            {*self._names, *found} - wrong.keys() - ours, lambda stream: has_our_group(connection, stream)
+            {*self._names, *found} - wrong.keys() - ours - (absent if connection.is_cluster else set()),
+            lambda stream: has_our_group(connection, stream),
+            needs_tags=connection.is_cluster,
         )
         made = Catalogue(arranged.partitions, {**arranged.refused, **wrong})
         known = self.catalogue.refused if self.catalogue else {}

@@ -20,6 +20,7 @@ from foretick.errors import EXIT_CLEAN, CommandFailed, ConnectionLost, RedisUnre
 from foretick.ports.masking import mask_url
 from foretick.ports.producer import TickProducer
 from foretick.ports.recordings import FAULTS_NAMED, Faults, read_recordings
+from foretick.ports.spreading import SpreadProducer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -42,6 +43,7 @@ class Options(Protocol):
     sensors: bool
     speed: float | None
     maxlen: int | None
+    partitions: int | None
     max_lag: int | None
     without_ts: bool
     strict: bool
@@ -55,15 +57,14 @@ def run(settings: Settings, options: Options) -> int:
         RedisUnreachable: nobody answers at the start.
     """
     stream = plain_stream(settings, "produce")
-    url, password = server_of(settings)
-    producer = TickProducer(
-        url,
-        stream,
-        password=password,
-        fields=fields_of(settings),
-        maxlen=options.maxlen,
-    )
-    with _opened(producer, url, stream):
+    route, fields = server_of(settings), fields_of(settings)
+    producer: TickProducer | SpreadProducer
+    if options.partitions is None:
+        producer = TickProducer(route, stream, fields=fields, maxlen=options.maxlen)
+    else:
+        producer = SpreadProducer(route, stream, options.partitions, fields=fields, maxlen=options.maxlen)
+        stream = f"{stream}:{{0}} … {stream}:{{{options.partitions - 1}}}"
+    with _opened(producer, settings.redis.url or "", stream):
         # Before the signals are caught: Ctrl-C ends the reading of a large file at once.
         source = _source(options, features_of(settings))
         with StopSignals() as stop:
@@ -87,7 +88,7 @@ def _send_all(source: Source, sender: Sender, stop: StopSignals, options: Option
 
 
 @contextmanager
-def _opened(producer: TickProducer, url: str, stream: str) -> Iterator[None]:
+def _opened(producer: TickProducer | SpreadProducer, url: str, stream: str) -> Iterator[None]:
     """The producer, connected to a server on which the key can take ticks."""
     try:
         producer.open()
@@ -140,7 +141,7 @@ class Sender:
         doubtful_ticks: ticks that were sent again since nobody knows whether they arrived.
     """
 
-    def __init__(self, producer: TickProducer, stop: StopSignals, max_lag_ticks: int | None) -> None:
+    def __init__(self, producer: TickProducer | SpreadProducer, stop: StopSignals, max_lag_ticks: int | None) -> None:
         self.producer = producer
         self._stop = stop
         self._max_lag_ticks = max_lag_ticks
@@ -171,7 +172,7 @@ class Sender:
         try:
             self.producer.push_all(ticks)
         except ConnectionLost:
-            self.doubtful_ticks += len(ticks)
+            self.doubtful_ticks += len(ticks)  # over several partitions at most so many
             raise
 
     def _keep_step(self) -> bool:

@@ -60,6 +60,7 @@ def _absolute(path: Path) -> Path:
 
 Count = Annotated[int, BeforeValidator(_number)]
 Seconds = Annotated[float, BeforeValidator(parse_duration)]  # the settings' names are a contract without units
+File = Annotated[Path | None, AfterValidator(lambda path: path if path is None else _absolute(path))]
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 
@@ -70,14 +71,23 @@ class Group(BaseModel):
 
 
 class RedisSettings(Group):
-    """Where Redis is. The password replaces the URL's."""
+    """Where Redis is, and as whom we come. User and password replace the URL's."""
 
     url: Annotated[
         str | None,
         AfterValidator(lambda url: url if url is None else check_redis_url(url)),
-        Hint("redis://HOST:6379, rediss://HOST:6379 or unix:///PATH"),
+        Hint("redis://HOST:6379, rediss://HOST:6379, redis+sentinel://HOST:26379/MASTER or unix:///PATH"),
     ] = Field(default=None, repr=False)  # it may carry a password
+    user: Annotated[Name | None, Hint("a user of the ACL, such as foretick")] = None
     password: Annotated[SecretStr | None, Hint("the password, better as redis.password_file")] = None
+    # Files in PEM, read again at each connection. Without `ca` the machine's own certificates are trusted.
+    ca: Annotated[File, Hint("a file of certificates, such as /etc/foretick/ca.crt")] = None
+    cert: Annotated[File, Hint("a file, such as /etc/foretick/client.crt")] = None
+    key: Annotated[File, Hint("a file, such as /etc/foretick/client.key")] = None
+    sentinel_user: Annotated[Name | None, Hint("a user of the Sentinels' own ACL")] = None
+    sentinel_password: Annotated[
+        SecretStr | None, Hint("the Sentinels' own password, better as redis.sentinel_password_file")
+    ] = None
     connect_deadline: Annotated[Seconds, Field(ge=0), Hint("a duration such as 60s")] = 60.0
 
 

@@ -19,6 +19,17 @@ ABOUT: Mapping[str, str] = {
         "Takes the place of the URL's. A flag would show it to everyone on the machine and is refused: use "
         "`redis.password_file`, which names a file that holds it, or systemd's credential `redis-password`."
     ),
+    "redis.user": "A user of Redis' ACL; takes the place of the URL's ([redis.md](redis.md)).",
+    "redis.ca": (
+        "Whose signature under the server's certificate is trusted, with `rediss://`: a file in PEM, beside the "
+        "machine's own."
+    ),
+    "redis.cert": "Our certificate, for servers that ask for one: a file in PEM, read again at each connection.",
+    "redis.key": "The private key of that certificate, without a passphrase; it may stand in the same file.",
+    "redis.sentinel_user": "For Sentinels with an ACL of their own.",
+    "redis.sentinel_password": (
+        "For Sentinels that ask for one; the master's is `redis.password`. Better as `redis.sentinel_password_file`."
+    ),
     "redis.connect_deadline": (
         "How long a start waits for Redis before it ends with status 3. Later losses are waited for without end."
     ),

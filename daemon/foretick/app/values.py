@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
+from foretick.ports.address import SENTINEL, split_hosts, split_master
+
 Season: TypeAlias = Literal["auto", "none"] | tuple[float, ...]
 
 FEATURES_MAX = 32
@@ -18,7 +20,7 @@ _LONGEST_SECONDS = 3.2e9  # a century: more is a slip of the keyboard
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
 _BYTES = {"": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "kiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
-_SCHEMES = ("redis", "rediss", "unix")
+_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
 _URL_OPTIONS = {"db": r"\d+"}  # others would change what the ports rely on (timeouts, RESP version, decoding)
 _TLS_OPTIONS = _URL_OPTIONS | {
     "ssl_ca_certs": ".+",
@@ -166,7 +168,7 @@ def check_redis_url(url: str) -> str:
         raise ValueError("it has no scheme")
     if scheme not in _SCHEMES:
         raise ValueError(
-            f"the scheme {scheme}:// is unknown" if re.fullmatch(r"\w+", scheme) else "its scheme is unknown"
+            f"the scheme {scheme}:// is unknown" if re.fullmatch(r"[\w+]+", scheme) else "its scheme is unknown"
         )
     if re.search(r"[\s\x00-\x1f#]", url):
         raise ValueError("it contains a blank or a # (in a password, write these as %20 and %23)")
@@ -180,7 +182,7 @@ def check_redis_url(url: str) -> str:
 
 
 def _check_options(query: str, scheme: str) -> None:
-    options = _TLS_OPTIONS if scheme == "rediss" else _URL_OPTIONS
+    options = _TLS_OPTIONS if scheme.startswith("rediss") else _URL_OPTIONS
     for name, value in parse_qsl(query, keep_blank_values=True):
         if name not in options:
             raise ValueError(f"{scheme}:// has no such option here, only {', '.join(options)}")
@@ -189,14 +191,24 @@ def _check_options(query: str, scheme: str) -> None:
 
 
 def _check_address(parts: SplitResult) -> None:
+    path, needs_master = parts.path, parts.scheme.endswith(SENTINEL)
+    for host in split_hosts(parts.geturl())[1]:
+        _check_host(parts._replace(netloc=host))
+    if needs_master:
+        name, path = split_master(path)
+        if not name:
+            raise ValueError("it names no master: redis+sentinel://HOST1,HOST2/MASTER")
+    if not re.fullmatch(r"/?\d*", path):
+        raise ValueError("what follows the host is no database number")
+
+
+def _check_host(parts: SplitResult) -> None:
     try:
         port = parts.port
     except ValueError:
         raise ValueError("its port is no number from 1 to 65535 (in a password, write / : @ as %2F %3A %40)") from None
     if port == 0 or not parts.hostname:
         raise ValueError("it names no host" if not parts.hostname else "its port is no number from 1 to 65535")
-    if not re.fullmatch(r"/?\d*", parts.path):
-        raise ValueError("what follows the host is no database number")
 
 
 def password_of_url(url: str | None) -> str | None:

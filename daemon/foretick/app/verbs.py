@@ -141,6 +141,12 @@ def _add_produce(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--maxlen", type=_count, metavar="N", help="keep about the newest N entries of the stream")
     parser.add_argument(
+        "--partitions",
+        type=_count,
+        metavar="N",
+        help="spread the series over the streams ticks:{0} … ticks:{N-1}, by crc32(series id) mod N",
+    )
+    parser.add_argument(
         "--max-lag", type=_count, metavar="TICKS", help="wait while the daemon is more than so many ticks behind"
     )
     parser.add_argument(

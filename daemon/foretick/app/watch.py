@@ -50,9 +50,8 @@ def run(settings: Settings, options: Options) -> int:
     """
     if options.worst and options.series is not None:
         raise UsageError("--worst is about all series: drop it, or the series' name")
-    url, password = server_of(settings)
     stream = plain_stream(settings, "watch")
-    follower = ForecastFollower(url, stream, password=password, prefix=settings.prefix)
+    url, follower = settings.redis.url or "", ForecastFollower(server_of(settings), stream, prefix=settings.prefix)
     watched = Watched(stream, options.series, worst=options.worst)
     with StopSignals() as stop, contextlib.closing(follower):
         following = Following(follower, watched, stop)

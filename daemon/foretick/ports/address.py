@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 import redis
+from redis.connection import parse_url
 
 from foretick.errors import UsageError
 
@@ -67,17 +68,18 @@ def read_address(url: str) -> Address:
 def _read(url: str) -> Address:
     parts = urlsplit(url)
     if parts.scheme == "unix":
-        pool = redis.ConnectionPool.from_url(url)
-        return Address((), None, pool.connection_class, pool.connection_kwargs)
+        options = _options(url)
+        return Address((), None, options.pop("connection_class"), options)
     scheme, is_sentinel, _ = parts.scheme.partition(SENTINEL)
     master, path = split_master(parts.path) if is_sentinel else (None, parts.path)
     user, hosts = split_hosts(url)
-    pools = [
-        redis.ConnectionPool.from_url(urlunsplit((scheme, user + host, path, parts.query, parts.fragment)))
-        for host in hosts
-    ]
+    told = [_options(urlunsplit((scheme, user + host, path, parts.query, parts.fragment))) for host in hosts]
     default_port = SENTINEL_PORT if is_sentinel else REDIS_PORT
-    told = [pool.connection_kwargs for pool in pools]
-    nodes = tuple((one.get("host", "localhost"), one.get("port", default_port)) for one in told)
-    options = {name: value for name, value in told[0].items() if name not in {"host", "port"}}
-    return Address(nodes, master, pools[0].connection_class, options)
+    nodes = tuple((one.pop("host", "localhost"), one.pop("port", default_port)) for one in told)
+    options = told[0]
+    return Address(nodes, master, options.pop("connection_class", redis.Connection), options)
+
+
+def _options(url: str) -> dict[str, Any]:
+    """What redis-py makes of a URL."""
+    return dict(parse_url(url))  # type: ignore[no-untyped-call]  # redis-py annotates hardly anything

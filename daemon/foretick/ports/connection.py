@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import hiredis
 
 from foretick.errors import ConnectionLost, ForetickError, ReplyTooLarge
+from foretick.ports.login import Login
 from foretick.ports.replies import DENIALS, DEPARTURES, explain
-from foretick.ports.route import Login, Route
+from foretick.ports.route import Route
 from foretick.ports.slots import slot_of
 
 if TYPE_CHECKING:
@@ -73,6 +74,16 @@ class RedisConnection:
         """Whether a socket stands, and leads to where the keys are; it may still turn out to be dead."""
         return self._socket is not None and not self._is_astray
 
+    @property
+    def is_cluster(self) -> bool:
+        """Whether several masters are reached through this."""
+        return False
+
+    @property
+    def lines(self) -> list[RedisConnection]:
+        """A connection to every master; this one, unless it is a `Switchboard`."""
+        return [self]
+
     def open(self) -> None:
         """Connects to where the keys are now and authenticates, once; the caller decides about another try.
 
@@ -82,11 +93,14 @@ class RedisConnection:
             UsageError: the servers are not what the URL says.
         """
         self.close()
-        session = self._route.session(self._timeout_seconds, self._slot)
+        session = self._dial()
         self._session = session
         self._socket = session._sock  # noqa: SLF001  redis-py has no public way to the socket
         self._reader = hiredis.Reader(replyError=self._explain, notEnoughData=_INCOMPLETE)
         self._begin = self._end = 0
+
+    def _dial(self) -> Any:
+        return self._route.session(self._timeout_seconds, self._slot)
 
     def _explain(self, message: str) -> ServerRefused | CommandFailed:
         """Our error for a server's error reply; one that sends us elsewhere makes the next `open` look again."""

@@ -13,6 +13,8 @@ from foretick.ports.wire.keys import forecasts_key, latest_key
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from foretick.ports.route import Route
+
 BATCH_ENTRIES = 1000  # one read after a long pause must not hold up the display
 BACK_ENTRIES = 50_000  # looked through for one series' past: a second's work at the most
 LOWER, UPPER = b"yhat_lower_", b"yhat_upper_"  # and the level
@@ -48,23 +50,21 @@ class ForecastFollower:
     """Reads the forecasts of one input stream, from its first on unless told otherwise; for one thread.
 
     Args:
-        url: of the server.
+        route: the way to the server, or its URL.
         stream: the input stream.
-        password: takes the place of the URL's.
         prefix: of the daemon's own keys.
         block_seconds: longest wait of a read.
     """
 
     def __init__(
         self,
-        url: str,
+        route: Route | str,
         stream: str,
         *,
-        password: str | None = None,
         prefix: str = "foretick",
         block_seconds: float = 0.5,
     ) -> None:
-        self._connection = RedisConnection(url, timeout_seconds=block_seconds + SILENCE_SECONDS, password=password)
+        self._connection = RedisConnection(route, timeout_seconds=block_seconds + SILENCE_SECONDS, key=stream.encode())
         self._stream = stream.encode()
         self._key = forecasts_key(prefix.encode(), self._stream)
         self._latest = latest_key(prefix.encode(), self._stream)

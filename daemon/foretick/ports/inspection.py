@@ -246,13 +246,12 @@ def _pairs(flat: Reply) -> dict[bytes, Any]:
 
 
 def _scan(connection: RedisConnection, *options: bytes) -> Iterator[bytes]:
-    cursor = b"0"
-    while True:
-        command: Command = (b"SCAN", cursor, *options, b"COUNT", SCAN_COUNT)
-        cursor, keys = connection.call(*command)
-        yield from keys
-        if cursor == b"0":
-            return
+    for line in connection.lines:
+        cursor = None
+        while cursor != b"0":
+            command: Command = (b"SCAN", cursor or b"0", *options, b"COUNT", SCAN_COUNT)
+            cursor, keys = line.call(*command)
+            yield from keys
 
 
 def _escaped(name: str) -> str:

@@ -28,20 +28,23 @@ class StreamScan:
 
     def __init__(self, globs: Sequence[bytes]) -> None:
         self.found: set[bytes] = set()
-        self._left = deque((glob, b"0") for glob in globs)
+        self._globs = globs
+        self._left: deque[tuple[RedisConnection, bytes, bytes]] | None = None  # on each master; none: not begun
 
     @property
     def is_over(self) -> bool:
         """Whether every key that exists all the time has been seen."""
-        return not self._left
+        return not (self._globs if self._left is None else self._left)
 
     def step(self, connection: RedisConnection) -> None:
-        """Look at some more keys."""
-        glob, cursor = self._left.popleft()
-        cursor, keys = connection.call(b"SCAN", cursor, b"MATCH", glob, b"COUNT", SCAN_KEYS, b"TYPE", b"stream")
+        """Look at some more keys; always through the same connection, open since the first step."""
+        if self._left is None:
+            self._left = deque((line, glob, b"0") for glob in self._globs for line in connection.lines)
+        line, glob, cursor = self._left.popleft()
+        cursor, keys = line.call(b"SCAN", cursor, b"MATCH", glob, b"COUNT", SCAN_KEYS, b"TYPE", b"stream")
         self.found.update(keys)
         if cursor != b"0":
-            self._left.appendleft((glob, cursor))
+            self._left.appendleft((line, glob, cursor))
 
 
 def types_of(connection: RedisConnection, keys: Sequence[bytes]) -> list[str]:

@@ -10,12 +10,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from foretick.errors import CommandFailed, ConnectionLost, ForetickError, RedisUnreachable, ServerRefused
-from foretick.ports.connection import RedisConnection
 from foretick.ports.keyspace import StreamScan
+from foretick.ports.switchboard import Switchboard
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from foretick.ports.connection import RedisConnection
+    from foretick.ports.route import Route
 
 LOOK_SECONDS = 5.0  # a person waits for the answer
 SCAN_STEPS = 1000  # a million keys: enough to know whether a glob finds anything
@@ -47,6 +50,7 @@ class ServerSeen:
         is_supported: the version is the floor or above, or unknown.
         streams: the keys that are named.
         found: streams that match each glob; None where the user may not search.
+        masters: of a cluster; 0 where there is none.
     """
 
     software: str
@@ -54,16 +58,14 @@ class ServerSeen:
     is_supported: bool
     streams: tuple[StreamSeen, ...]
     found: dict[str, int | None]
+    masters: int
 
 
-def look_at_server(
-    url: str, password: str | None, names: Sequence[str], globs: Sequence[str], prefix: str
-) -> ServerSeen:
+def look_at_server(route: Route, names: Sequence[str], globs: Sequence[str], prefix: str) -> ServerSeen:
     """One connection, a few questions.
 
     Args:
-        url: of the server.
-        password: takes the place of the URL's.
+        route: the way to the server.
         names: streams to ask for.
         globs: to search for.
         prefix: of our own keys, which no glob finds.
@@ -71,10 +73,11 @@ def look_at_server(
     Raises:
         RedisUnreachable: nobody answers, or the server does not let us in.
     """
-    connection = RedisConnection(url, timeout_seconds=LOOK_SECONDS, password=password)
+    connection = Switchboard(route, timeout_seconds=LOOK_SECONDS)
     try:
         connection.open()
         connection.call("PING")
+        masters = len(connection.lines) if connection.is_cluster else 0
         facts = _facts(connection)
         streams = tuple(_look_at_stream(connection, name) for name in names)
         found = {glob: _count_matches(connection, glob, prefix) for glob in globs}
@@ -90,6 +93,7 @@ def look_at_server(
         is_supported=floor >= FLOOR,
         streams=streams,
         found=found,
+        masters=masters,
     )
 
 

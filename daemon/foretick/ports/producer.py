@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from foretick.ports.connection import Command, Reply, Word
     from foretick.ports.recordings import Tick, Value
+    from foretick.ports.route import Route
 
 REPLY_SECONDS = 5.0  # a server that is silent for longer is gone
 
@@ -24,9 +25,8 @@ class TickProducer:
     """Pushes ticks, many series to one stream; for one thread.
 
     Args:
-        url: of the server.
+        route: the way to the server, or its URL.
         stream: the key.
-        password: takes the place of the URL's.
         fields: what the fields of a tick are called here.
         maxlen: about so many of the newest entries are kept; none trims nothing.
 
@@ -36,14 +36,13 @@ class TickProducer:
 
     def __init__(
         self,
-        url: str,
+        route: Route | str,
         stream: str,
         *,
-        password: str | None = None,
         fields: FieldNames = FieldNames(),  # noqa: B008  frozen
         maxlen: int | None = None,
     ) -> None:
-        self._connection = RedisConnection(url, timeout_seconds=REPLY_SECONDS, password=password)
+        self._connection = RedisConnection(route, timeout_seconds=REPLY_SECONDS, key=stream.encode())
         self._stream = stream
         self._fields = fields
         trimming: tuple[Word, ...] = () if maxlen is None else ("MAXLEN", "~", maxlen)

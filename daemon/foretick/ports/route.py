@@ -7,16 +7,15 @@ AUTH, SELECT, CLIENT SETNAME); what is said on it afterwards is not its affair.
 
 from __future__ import annotations
 
-import ssl
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import redis
 
 from foretick.errors import CommandFailed, ConnectionLost, ForetickError, ServerRefused, UsageError
 from foretick.ports.address import read_address
-from foretick.ports.replies import TLS, explain
+from foretick.ports.login import Login, tls_error
+from foretick.ports.replies import explain
 from foretick.ports.slots import Span, owner_of, read_slots
 
 if TYPE_CHECKING:
@@ -27,32 +26,6 @@ if TYPE_CHECKING:
 CONNECT_TIMEOUT_SECONDS = 5.0  # a SYN that is dropped must not eat the whole connect deadline
 ONE_OF_MANY_SECONDS = 2.0  # to connect to one of several servers that can answer: the next may be alive
 LOOKUP_SECONDS = 6.0  # through all of them: with the connection itself, no try takes longer than Patience allows
-
-
-@dataclass(frozen=True, slots=True)
-class Login:
-    """As whom we come, and whom we trust; nothing of it is ever shown.
-
-    Attributes:
-        user: of the ACL; takes the place of the URL's.
-        password: likewise.
-        sentinel_user: for Sentinels that ask for one; they have users of their own.
-        sentinel_password: likewise.
-        ca: file of the certificates that may have signed the server's.
-        cert: file of our certificate, where the server asks for one.
-        key: file of its private key.
-    """
-
-    user: str | None = None
-    password: str | None = None
-    sentinel_user: str | None = None
-    sentinel_password: str | None = None
-    ca: str | None = None
-    cert: str | None = None
-    key: str | None = None
-
-    def __repr__(self) -> str:
-        return "Login(…)"
 
 
 class Route:
@@ -66,12 +39,11 @@ class Route:
         UsageError: the URL or a file of the login cannot be used.
     """
 
-    def __init__(self, url: str, login: Login = Login()) -> None:
+    def __init__(self, url: str, login: Login = Login()) -> None:  # noqa: B008  frozen
         self._address = read_address(url)
         options = self._address.options
         options.update(protocol=2, decode_responses=False, client_name="foretick")  # reply shapes differ in RESP3
-        self._is_tls = issubclass(self._address.kind, redis.SSLConnection)
-        self._trust(login)
+        options.update(login.tls_files(is_tls=issubclass(self._address.kind, redis.SSLConnection)))
         self._sentinel_login = {"username": login.sentinel_user, "password": login.sentinel_password, "db": 0}
         if login.user is not None:
             options["username"] = login.user
@@ -82,9 +54,9 @@ class Route:
         self._spans: tuple[Span, ...] = ()  # of a cluster, when it was asked last
 
     @property
-    def is_cluster(self) -> bool:
-        """Whether the last connection led into a cluster."""
-        return bool(self._is_cluster)
+    def spans(self) -> tuple[Span, ...]:
+        """Who has which slots, as the last connection was told; nothing where it led into no cluster."""
+        return self._spans if self._is_cluster else ()
 
     def session(self, timeout_seconds: float, slot: int | None = None) -> Any:
         """A connection of redis-py, open, to the server that has the slot; the caller decides about another try.
@@ -107,15 +79,6 @@ class Route:
         if self._is_cluster:
             return self._into_cluster(timeout_seconds, slot)
         return self._connect(self._address.nodes[0], timeout_seconds)
-
-    def masters(self, timeout_seconds: float) -> tuple[Span, ...]:
-        """The slots of a cluster and who has them; nothing where there is no cluster.
-
-        Raises:
-            ConnectionLost, ServerRefused, UsageError: as in `session`.
-        """
-        self.session(timeout_seconds).disconnect()
-        return self._spans if self._is_cluster else ()
 
     def to_node(self, node: Node, timeout_seconds: float) -> Any:
         """A connection to one node of a cluster."""
@@ -228,53 +191,8 @@ class Route:
             raise _foreign(error) from error
         except OSError as error:
             session.disconnect()
-            raise _tls_error(error) or ConnectionLost(str(error)) from error
+            raise tls_error(error) or ConnectionLost(str(error)) from error
         return session
-
-    def _trust(self, login: Login) -> None:
-        """Check the files once, so that a wrong one is told by name, and have them read for every connection."""
-        given = {"redis.ca": login.ca, "redis.cert": login.cert, "redis.key": login.key}
-        if not any(given.values()):
-            return
-        if not self._is_tls:
-            raise UsageError(
-                f"{next(name for name in given if given[name])} needs TLS: write rediss:// (or rediss+sentinel://) "
-                "in redis.url"
-            )
-        if login.key and not login.cert:
-            raise UsageError("redis.key needs redis.cert, the certificate that it belongs to")
-        for name, path in given.items():
-            _check_readable(name, path)
-        _check_pair(login)
-        # The key may stand in the certificate's file.
-        files = {"ssl_ca_certs": login.ca, "ssl_certfile": login.cert, "ssl_keyfile": login.key}
-        self._address.options.update({name: path for name, path in files.items() if path})
-
-
-def _check_readable(name: str, path: str | None) -> None:
-    try:
-        if path:
-            with open(path, "rb"):  # noqa: PTH123  nothing but this is asked of it
-                pass
-    except OSError as error:
-        raise UsageError(f"{name}: {path} cannot be read: {error.strerror}") from error
-
-
-def _check_pair(login: Login) -> None:
-    context = ssl.create_default_context()
-    try:
-        if login.ca:
-            context.load_verify_locations(login.ca)
-    except (ssl.SSLError, OSError) as error:
-        raise UsageError(f"redis.ca: {login.ca} holds no certificates in PEM") from error
-    try:
-        if login.cert:
-            context.load_cert_chain(login.cert, login.key, password="")
-    except (ssl.SSLError, OSError) as error:
-        raise UsageError(
-            f"redis.cert, redis.key: {login.cert} and {login.key or login.cert} are no certificate and its key "
-            "in PEM, without a passphrase"
-        ) from error
 
 
 def _ask(session: Any, *command: str | None) -> Any:
@@ -302,7 +220,7 @@ def _facts_of(session: Any) -> dict[bytes, Any]:
 
 def _foreign(error: redis.RedisError) -> ForetickError:
     """Our error for one that redis-py raised."""
-    if refusal := _tls_error(error):
+    if refusal := tls_error(error):
         return refusal
     if isinstance(error, redis.AuthenticationError):
         return ServerRefused("NOAUTH", str(error) or "authentication failed")
@@ -311,18 +229,6 @@ def _foreign(error: redis.RedisError) -> ForetickError:
     if isinstance(error, redis.ConnectionError | redis.TimeoutError):
         return ConnectionLost(str(error))
     return explain(str(error))
-
-
-def _tls_error(error: BaseException | None) -> ServerRefused | None:
-    """A refusal, if what went wrong is that the two sides do not accept each other; none for a lost connection."""
-    while error is not None:
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return ServerRefused(TLS, f"its certificate is not accepted: {error.verify_message}")
-        if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
-            reason = (error.reason or str(error)).lower().replace("_", " ")
-            return ServerRefused(TLS, f"the TLS handshake failed: {reason}")
-        error = error.__cause__ or error.__context__
-    return None
 
 
 def _text(node: Node) -> str:

@@ -24,7 +24,13 @@ from foretick.ports.masking import mask_passwords, mask_url
 
 DEFAULTS = {
     "redis.url": None,
+    "redis.user": None,
     "redis.password": None,
+    "redis.ca": None,
+    "redis.cert": None,
+    "redis.key": None,
+    "redis.sentinel_user": None,
+    "redis.sentinel_password": None,
     "redis.connect_deadline": 60.0,
     "embedded": False,
     "streams": ("ticks", "ticks:*"),
@@ -76,8 +82,9 @@ def test_every_setting_says_what_to_write():
     assert [setting.name for setting in catalogue().values() if not setting.hint] == []
 
 
-def test_only_the_password_is_a_secret():
-    assert [setting.name for setting in catalogue().values() if setting.is_secret] == ["redis.password"]
+def test_only_passwords_are_secrets():
+    secrets = [setting.name for setting in catalogue().values() if setting.is_secret]
+    assert secrets == ["redis.password", "redis.sentinel_password"]
 
 
 def test_settings_do_not_read_the_environment_behind_our_back(monkeypatch):
@@ -172,6 +179,9 @@ def test_no_stream_is_no_setting(written):
         "redis://user:p%40ss@10.0.0.1:6379",
         "redis://[::1]:6379/0?db=2",
         "rediss://cache.example:6380/?ssl_ca_certs=/etc/ca.pem&ssl_cert_reqs=required",
+        "redis://node-1,node-2:7000,[::1]:7001",
+        "redis+sentinel://user:pw@h1:26379,h2/main/2",
+        "rediss+sentinel://h1/main?ssl_ca_certs=/etc/ca.pem",
         "unix:///run/redis.sock",
         "unix://:pw@/run/redis.sock?db=1",
     ],
@@ -190,6 +200,9 @@ def test_redis_urls_of_every_kind_are_taken(url):
         ("redis://", "names no host"),
         ("redis://:6379", "names no host"),
         ("redis://localhost:65536", "port"),
+        ("redis://localhost,other:65536", "port"),
+        ("redis://localhost,,other", "names no host"),
+        ("redis+sentinel://h1:26379", "names no master"),
         ("redis://localhost:0", "port"),
         ("redis://u:pa/ss@localhost:6379", "%2F"),
         ("redis://u:pa#ss@localhost", "%23"),
