@@ -142,7 +142,7 @@ def test_off_a_terminal_it_prints_lines_and_a_table_of_forecasts_and_ends_by_its
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     lines = done.stdout.splitlines()
-    assert re.match(r"metrics http://127\.0\.0\.1:\d+/metrics   stream redis://", lines[0])
+    assert re.match(r"live page (http://127\.0\.0\.1:\d+/)   metrics \1metrics   stream redis://", lines[0])
     assert sum("forecasts/s" in line for line in lines) >= 10
     price = next(line.split() for line in lines if line.startswith("price"))
     assert 90.0 < float(price[1]) < 110.0
@@ -153,7 +153,7 @@ def test_off_a_terminal_it_prints_lines_and_a_table_of_forecasts_and_ends_by_its
 
 def test_ctrl_c_on_a_terminal_ends_everything_cleanly(terminal, temporary):
     one = terminal()
-    wait_until(lambda: re.search(r"price +\d", one.text), 60, f"a forecast on the screen: {one.text[-2000:]}")
+    wait_until(lambda: re.search(r"price[^\n]*\d\.\d", one.text), 60, f"a forecast on the screen: {one.text[-2000:]}")
     wait_until(lambda: "forecasts/s" in one.text)
     assert len(processes_of(temporary)) == 4  # demo, server, daemon, its trainer
     one.press(b"\x03")

@@ -1,7 +1,7 @@
 """One series on the terminal: its actuals against what was forecast for them, tick by tick.
 
 ●  actual, at the height of its value        ━  forecast for that tick, or for the next at the right edge
-░  between the bounds that were forecast for it, where there are any
+░  between the bounds that were forecast for it, where there are any        ◆  an actual outside of them
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 WIDTH = 80
 LABEL_COLUMNS = 10  # eight characters of a number, a blank, the axis
 COLUMNS = WIDTH - LABEL_COLUMNS
-ACTUAL, FORECAST, BETWEEN = "●", "━", "░"
-STYLES = {ACTUAL: "bold cyan", FORECAST: "yellow", BETWEEN: "bright_black"}
+ACTUAL, OUTSIDE, FORECAST, BETWEEN = "●", "◆", "━", "░"
+STYLES = {ACTUAL: "bold cyan", OUTSIDE: "bold red", FORECAST: "yellow", BETWEEN: "grey35"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,13 @@ class Moment:
     yhat: float | None
     lower: float | None = None
     upper: float | None = None
+
+    @property
+    def is_outside(self) -> bool:
+        """Whether the value lies beyond what was forecast for it."""
+        if self.y is None or self.lower is None or self.upper is None:
+            return False
+        return not self.lower <= self.y <= self.upper
 
 
 class History:
@@ -91,7 +98,7 @@ def _column(moment: Moment, low: float, high: float, rows: int) -> str:
     if moment.lower is not None and moment.upper is not None:
         top, bottom = _row(moment.upper, low, high, rows), _row(moment.lower, low, high, rows)
         marks[top : bottom + 1] = BETWEEN * (bottom - top + 1)
-    for height, mark in ((moment.yhat, FORECAST), (moment.y, ACTUAL)):
+    for height, mark in ((moment.yhat, FORECAST), (moment.y, OUTSIDE if moment.is_outside else ACTUAL)):
         if height is not None:
             marks[_row(height, low, high, rows)] = mark
     return "".join(marks)

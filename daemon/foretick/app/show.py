@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from rich.live import Live
 
-from foretick.app.view import Addresses, Board, headline, plain_table, screen
+from foretick.app.board import Board
+from foretick.app.view import Addresses, headline, plain_table, screen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
@@ -113,7 +114,8 @@ class _DemoView:
         return screen(self._board, self._addresses, state=state, height=height)
 
     def opening(self) -> Iterable[str]:
-        yield f"metrics {self._addresses.metrics}   stream {self._addresses.redis}"
+        where = self._addresses
+        yield f"live page {where.page}   metrics {where.metrics}   stream {where.redis}"
 
     def lines(self, elapsed_seconds: float) -> Iterable[str]:
         yield f"{elapsed_seconds:4.0f} s  {headline(self._board)}"

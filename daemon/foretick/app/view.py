@@ -1,26 +1,22 @@
-"""The live view: forecasts on a board, the board as a table of 80 columns or as plain lines.
-
-A forecast is settled by the next forecast of its series, which carries the tick that came next: the error is that
-tick's y less the ŷ that stood. Naive forecasts of a cold series settle nothing: skill counts the ticks that were
-forecast warm, for us and for the naive forecast alike.
-"""
+"""The live view: a board as a table of 80 columns for a terminal, or as plain lines."""
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from foretick.app.board import BARS, SETTLED_MIN
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from foretick.ports.follower import SeenForecast
+    from foretick.app.board import Board, Row
 
-COLUMNS = {  # name: characters; with a blank between them they fill 80, and a fixed width does not jitter
+COLUMNS = {  # of plain lines, name: characters; with a blank between them they fill 80
     "series": 15,
     "last": 8,
     "forecast": 8,
@@ -30,109 +26,14 @@ COLUMNS = {  # name: characters; with a blank between them they fill 80, and a f
     "skill": 8,
     "last 8 s": 8,
 }
-LEFT = ("series", "last 8 s")
+SHOWN = {"series": 15, "last": 8, "next": 8, "error": 8, "skill": 8, "": BARS + 1}  # of a terminal, 80 likewise
+LEFT = ("series", "last 8 s", "")
 UNITS = ((1e12, 1e12, "T"), (1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k"))  # from this size on, divided by, written
 DECIMALS = ((100.0, 1), (10.0, 2), (0.1, 3), (1e-3, 4))  # from this size on, so many decimals
-FRAME_LINES = 8  # title, headline, blank, column heads, hidden rows, legend, addresses, the cursor's own line
+FRAME_LINES = 11  # title, two headlines, blank, heads, hidden rows, two lines of legend, two addresses, the cursor's
 BLOCKS = "▁▂▃▄▅▆▇█"
-BAR_TICKS = 10  # ticks a bar of the sparkline averages: a second of the demo
-BARS = 8  # what 80 columns have left
-SETTLED_MIN = 20  # errors before a skill is shown: fewer say nothing
-LATENCIES = 2000  # the p99 of fewer than some hundred is their maximum
-RATE_SECONDS = 5.0  # ticks per second are counted over this time
+PLAIN_BARS = 8  # what plain lines have left
 SKILL_SHOWN_MIN = -9.99  # the column's width; a skill below it is a catastrophe either way
-
-
-@dataclass
-class Row:
-    """One series: its last forecast, and the errors so far."""
-
-    y: float = 0.0
-    yhat: float = 0.0
-    warm: bool = False
-    error: float | None = None
-    settled: int = 0
-    absolute_error: float = 0.0
-    naive_absolute_error: float = 0.0
-    bars: deque[float] = field(default_factory=lambda: deque(maxlen=BARS))
-    bar: list[float] = field(default_factory=list)
-    bar_ticks: int = BAR_TICKS
-
-    def observe(self, forecast: SeenForecast) -> None:
-        """Settle the standing forecast by this one's tick, then stand this one."""
-        if self.warm:
-            self.error = forecast.y - self.yhat
-            self.settled += 1
-            self.absolute_error += abs(self.error)
-            self.naive_absolute_error += abs(forecast.y - self.y)
-        self.y, self.yhat, self.warm = forecast.y, forecast.yhat, forecast.warm
-        self.bar.append(forecast.y)
-        if len(self.bar) == self.bar_ticks:
-            self.bars.append(sum(self.bar) / self.bar_ticks)
-            self.bar.clear()
-
-    @property
-    def ratio(self) -> float | None:
-        """Our mean |error| over the naive's; none while there are too few, or when the series never moved."""
-        if self.settled < SETTLED_MIN or self.naive_absolute_error == 0.0:
-            return None
-        return self.absolute_error / self.naive_absolute_error
-
-
-class Board:
-    """What has been seen so far, series in order of their first appearance.
-
-    Args:
-        bar_ticks: ticks that a bar of the sparkline averages.
-    """
-
-    def __init__(self, bar_ticks: int = BAR_TICKS) -> None:
-        self.rows: dict[str, Row] = {}
-        self._bar_ticks = bar_ticks
-        self.forecasts = 0
-        self._first_seen_ms: float | None = None
-        self._latencies_ms: deque[float] = deque(maxlen=LATENCIES)
-        self._counts: deque[tuple[float, int, int]] = deque()
-
-    def observe(self, forecasts: Iterable[SeenForecast]) -> None:
-        """Take new forecasts, in their order. Latency counts only ticks younger than the first forecast: no backlog."""
-        for forecast in forecasts:
-            self.forecasts += 1
-            if self._first_seen_ms is None:
-                self._first_seen_ms = forecast.seen_ms
-            if forecast.arrival_ms >= self._first_seen_ms:
-                self._latencies_ms.append(forecast.seen_ms - forecast.arrival_ms)
-            row = self.rows.get(forecast.series)
-            if row is None:
-                row = self.rows[forecast.series] = Row(bar_ticks=self._bar_ticks)
-            row.observe(forecast)
-
-    def count(self, now_seconds: float, pushed_ticks: int) -> None:
-        """Note how many ticks were pushed up to now, for the rates."""
-        self._counts.append((now_seconds, pushed_ticks, self.forecasts))
-        while self._counts[0][0] < now_seconds - RATE_SECONDS:
-            self._counts.popleft()
-
-    @property
-    def rates(self) -> tuple[float, float]:
-        """Ticks and forecasts per second over the last seconds."""
-        if len(self._counts) < 2:
-            return 0.0, 0.0
-        (t0, ticks0, forecasts0), (t1, ticks1, forecasts1) = self._counts[0], self._counts[-1]
-        return (ticks1 - ticks0) / (t1 - t0), (forecasts1 - forecasts0) / (t1 - t0)
-
-    def latency_ms(self, quantile: float) -> float | None:
-        """Milliseconds from a tick's arrival in Redis to the sight of its forecast: a quantile of the recent ones."""
-        if not self._latencies_ms:
-            return None
-        ordered = sorted(self._latencies_ms)
-        return ordered[min(int(quantile * len(ordered)), len(ordered) - 1)]
-
-    @property
-    def skill(self) -> float | None:
-        """The mean over the series of 1 less our error over the naive's; none while no series has one."""
-        ratios = [row.ratio for row in self.rows.values() if row.ratio is not None]
-        return 1.0 - sum(ratios) / len(ratios) if ratios else None
 
 
 @dataclass(frozen=True)
@@ -141,6 +42,11 @@ class Addresses:
 
     metrics: str
     redis: str
+
+    @property
+    def page(self) -> str:
+        """The daemon's live page, beside its metrics."""
+        return self.metrics.removesuffix("metrics")
 
 
 def number(value: float) -> str:
@@ -185,7 +91,7 @@ def cells(name: str, row: Row) -> tuple[str, ...]:
         number(row.absolute_error / row.settled) if settled else "",
         number(row.naive_absolute_error / row.settled) if settled else "",
         skill_text(row.ratio, warm=row.warm, moved=row.settled < SETTLED_MIN or row.naive_absolute_error > 0.0),
-        sparkline(row.bars),
+        sparkline([value for value, _ in row.bars][-PLAIN_BARS:]),
     )
 
 
@@ -195,53 +101,104 @@ def headline(board: Board) -> str:
     return f"{ticks:.0f} ticks/s, {forecasts:.0f} forecasts/s, {latency_and_skill(board)}"
 
 
+def pace(board: Board) -> str:
+    """How many, and how soon."""
+    ticks, forecasts = board.rates
+    return f"{ticks:.0f} ticks/s, {forecasts:.0f} forecasts/s, latency {_latency(board)}"
+
+
 def latency_and_skill(board: Board) -> str:
     """How soon the forecasts come, and how good they are."""
-    median, slow = board.latency_ms(0.5), board.latency_ms(0.99)
-    latency = "…" if median is None or slow is None else f"p50 {median:.1f} ms, p99 {slow:.1f} ms"
     skill = "…" if board.skill is None else f"{board.skill:+.1%}"
-    return f"latency {latency}, skill {skill}"
+    return f"latency {_latency(board)}, skill {skill}"
+
+
+def _latency(board: Board) -> str:
+    median, slow = board.latency_ms(0.5), board.latency_ms(0.99)
+    return "…" if median is None or slow is None else f"p50 {median:.1f} ms, p99 {slow:.1f} ms"
+
+
+def promises(board: Board) -> Text:
+    """Skill, and how the intervals keep their word, in one line of 80 columns."""
+    skill, held = board.skill, board.held
+    line = Text("skill ")
+    line.append("…" if skill is None else f"{skill:+.1%}", f"bold {_style(None if skill is None else 1.0 - skill)}")
+    line.append("   widest intervals held ")
+    line.append("…" if held is None else f"{held:.1%}", "bold")
+    if board.anomalies:
+        line.append(f"   {board.anomalies:,} anomal{'y' if board.anomalies == 1 else 'ies'}", "bold red")
+    return line
 
 
 def screen(board: Board, addresses: Addresses, *, state: str, height: int) -> Group:
     """Everything, for a terminal of this height: rows that do not fit are counted below the table."""
     shown = max(height - FRAME_LINES, 1)
-    table = rows_table(list(board.rows.items())[:shown])
+    table = rows_table(list(board.rows.items())[:shown], f"last {BARS} s, next")
     hidden = len(board.rows) - shown
     return Group(
         Text.assemble(("foretick demo", "bold"), f"  {state}"),
-        Text(headline(board)),
+        Text(pace(board), "dim"),
+        promises(board),
         Text(""),
         table if board.rows else Text("  waiting for the first forecast …", "dim"),
         Text(f"  and {hidden} more series" if hidden > 0 else "", "dim"),
-        Text("skill = 1 - |error| / naive on the same ticks; naive: the next value is the last", "dim"),
-        Text(f"metrics {addresses.metrics}   stream {addresses.redis}", "dim"),
+        *legend(),
+        Text.assemble("live page ", (addresses.page, "bold"), (f"   metrics {addresses.metrics}", "dim")),
+        Text(f"stream {addresses.redis}", "dim"),
     )
 
 
-def rows_table(rows: Iterable[tuple[str, Row]], bars: str = "last 8 s") -> Table:
+def legend() -> tuple[Text, Text]:
+    """What colours and words mean."""
+    return (
+        Text("skill = 1 - |error| / naive on the same ticks; naive: the next value is the last", "dim"),
+        Text.assemble(
+            ("▅", "cyan"), (" actual  ", "dim"), ("▅", "yellow"), (" forecast of the next  ", "dim"),
+            ("▅", "bold red"), (" anomaly: twice beyond its widest interval", "dim"),
+        ),
+    )  # fmt: skip
+
+
+def graph(row: Row) -> Text:
+    """The last actuals as bars, anomalies red, and the forecast of the next behind them."""
+    values = [value for value, _ in row.bars]
+    if not values:
+        return Text("")
+    bars = sparkline([*values, row.yhat])
+    text = Text(" " * (BARS + 1 - len(bars)))
+    for bar, (_, is_anomalous) in zip(bars, row.bars, strict=False):
+        text.append(bar, "bold red" if is_anomalous else "cyan")
+    return text.append(bars[-1], "yellow")
+
+
+def rows_table(rows: Iterable[tuple[str, Row]], bars: str) -> Table:
     """The rows in columns of fixed width.
 
     Args:
         rows: name and row, in the order in which they are shown.
-        bars: what the sparklines' column is called.
+        bars: what the graphs' column is called.
     """
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold", width=80)
-    for name, width in COLUMNS.items():
-        title = bars if name == "last 8 s" else name
-        table.add_column(title, width=width, justify="left" if name in LEFT else "right", no_wrap=True)
+    for name, width in SHOWN.items():
+        table.add_column(
+            name or f"{bars:>{width}}", width=width, justify="left" if name in LEFT else "right", no_wrap=True
+        )
     for name, row in rows:
-        series, last, forecast, *errors, skill, blocks = cells(name, row)
-        cell = Text(skill, skill_style(row))
-        table.add_row(Text(series), last, Text(forecast, "bold"), *errors, cell, Text(blocks, "cyan"))
+        series, last, forecast, error, *_, skill, _ = cells(name, row)
+        told = Text(skill, skill_style(row))
+        table.add_row(Text(series), Text(last, "cyan"), Text(forecast, "bold yellow"), error, told, graph(row))
     return table
 
 
 def skill_style(row: Row) -> str:
     """Green where we are better than naive, red where we are worse."""
-    if not row.warm or row.ratio is None:
+    return _style(row.ratio if row.warm else None)
+
+
+def _style(ratio: float | None) -> str:
+    if ratio is None:
         return "dim"
-    return "green" if row.ratio < 0.995 else "red" if row.ratio > 1.005 else ""  # half a per cent is noise
+    return "green" if ratio < 0.995 else "red" if ratio > 1.005 else ""  # half a per cent is noise
 
 
 def plain_table(board: Board) -> str:

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 from rich.console import Group
 from rich.text import Text
 
+from foretick.app.board import BARS, SETTLED_MIN, Board, Row
 from foretick.app.chart import COLUMNS, LABEL_COLUMNS, WIDTH, History, bars, chart
 from foretick.app.view import (
-    SETTLED_MIN,
-    Board,
-    Row,
     latency_and_skill,
+    legend,
     number,
     plain_table,
+    promises,
     rows_table,
     skill_style,
     skill_text,
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
     from foretick.ports.follower import SeenForecast
 
-TABLE_LINES = 7  # around the table's rows: title, headline, blank, heads, hidden rows, legend, the cursor's own line
+TABLE_LINES = (
+    9  # around the table's rows: title, two headlines, blank, heads, hidden rows, two of legend, the cursor's own
+)
 CHART_LINES = (
     12  # around the chart: title, numbers, blanks, legend, two lines of errors, summary, the cursor's own line
 )
@@ -131,11 +133,12 @@ class Watched:
         shown = max(height - TABLE_LINES, 1)
         hidden = len(rows) - shown
         more = f"  and {hidden:,} more series" if hidden > 0 else ""
-        yield Text(self._headline())
+        yield Text(self._pulse(), "dim")
+        yield promises(self.board)
         yield Text("")
-        yield rows_table(rows[:shown], "last 8")
+        yield rows_table(rows[:shown], f"last {BARS} ticks, next")
         yield Text(more, "dim")
-        yield Text("skill = 1 - |error| / naive on the same ticks; naive: the next value is the last", "dim")
+        yield from legend()
 
     def _detail(self, row: Row, height: int) -> Iterable[RenderableType]:
         moments = self._history.moments(COLUMNS)
@@ -147,8 +150,7 @@ class Watched:
             (" " * LABEL_COLUMNS, ""),
             ("● actual", "cyan"),
             ("   ━ forecast for it", "yellow"),
-            ("   ░ interval" if moments[-1].lower is not None else "", "dim"),
-            ("   at the right: the next", "dim"),
+            *([("   ░ interval", "dim"), ("   ◆ outside", "bold red")] if moments[-1].lower is not None else []),
         )
         yield Text("")
         actuals = [(a.y, b.y, b.yhat) for a, b in pairwise(moments)]
@@ -159,7 +161,10 @@ class Watched:
             line = f"{label:>8}  {bars(sizes, largest):>{COLUMNS - 1}}"
             yield Text(line, "dim" if sizes is naive else "")
         yield Text("")
-        yield Text.assemble(f"{_accuracy(row)}   ", (self._pulse(), "dim"))
+        held = f", held {row.held / row.bounded:.1%}" if row.bounded >= SETTLED_MIN else ""
+        summary = Text.assemble(f"{_accuracy(row)}{held}   ", (self._pulse(), "dim"))
+        summary.truncate(WIDTH, overflow="ellipsis")
+        yield summary
 
     def _numbers(self, row: Row) -> Text:
         standing = self._history.standing
@@ -181,7 +186,7 @@ class Watched:
         median = self.board.latency_ms(0.5)
         latency = "" if median is None else f"latency {median:.1f} ms"
         lag = "" if self.lag_ticks is None else f"lag {self.lag_ticks}"
-        return ", ".join(part for part in (f"{self.board.rates[1]:.1f}/s", lag, latency) if part)
+        return ", ".join(part for part in (latency, lag, f"{self.board.rates[1]:.1f}/s") if part)
 
 
 def _skill(row: Row) -> str:

@@ -40,7 +40,7 @@ def test_an_actual_hides_the_forecast_that_hit_it():
 
 def test_the_interval_lies_behind_and_ends_at_the_edges():
     drawn = lines(Moment(0.0, None), Moment(4.0, 2.0, lower=-9.0, upper=3.0))
-    assert [line[-1] for line in drawn] == ["●", "░", "━", "░", "░"]
+    assert [line[-1] for line in drawn] == ["◆", "░", "━", "░", "░"]
 
 
 def test_a_series_that_does_not_move_is_a_line_in_the_middle():
@@ -90,7 +90,7 @@ def test_the_worst_series_is_on_top_and_those_without_a_skill_at_the_end():
     for series, share in (("good", 0.1), ("new", None), ("bad", 2.0)):
         for k in range(30 if share is not None else 3):
             watched.observe([seen(float(k), k + 1 - (share or 0.0), series)])
-    rows = [line.split()[0] for line in screen(watched)[4:7]]
+    rows = [line.split()[0] for line in screen(watched)[5:8]]
     assert rows == ["bad", "good", "new"]
     assert "worst: bad -100.0%, good +90.0%" in next(iter(watched.lines(1.0)))
 

@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from foretick.app.board import BARS, SETTLED_MIN, Board
 from foretick.app.view import (
     COLUMNS,
-    SETTLED_MIN,
     Addresses,
-    Board,
     cells,
+    graph,
     headline,
     number,
     plain_table,
@@ -26,8 +26,8 @@ from foretick.ports.follower import SeenForecast
 ADDRESSES = Addresses("http://127.0.0.1:9464/metrics", "redis://127.0.0.1:40123/0")
 
 
-def seen(series="a", y=1.0, yhat=1.0, *, warm=True, arrival_ms=1000, seen_ms=1002.0):
-    return SeenForecast(series, y, yhat, warm, arrival_ms, seen_ms)
+def seen(series="a", y=1.0, yhat=1.0, *, warm=True, arrival_ms=1000, seen_ms=1002.0, bounds=(None, None)):
+    return SeenForecast(series, y, yhat, warm, arrival_ms, seen_ms, *bounds)
 
 
 def shown(board, height=40):
@@ -102,7 +102,7 @@ def test_rows_keep_the_order_of_their_first_appearance():
     assert [line.split()[0] for line in plain_table(board).splitlines()[1:]] == ["z", "a", "m"]
 
 
-@pytest.mark.parametrize("height", [9, 12, 24, 50])
+@pytest.mark.parametrize("height", [12, 15, 24, 50])
 def test_the_screen_fits_and_says_how_many_rows_did_not(height):
     board = Board()
     board.observe([seen(f"series{k}") for k in range(30)])
@@ -147,3 +147,30 @@ def test_a_sparkline_has_one_bar_a_value_and_keeps_their_order(values):
     assert len(bars) == len(values)
     by_value = [bar for _, bar in sorted(zip(values, bars, strict=True))]
     assert by_value == sorted(by_value)
+
+
+def test_what_the_intervals_held_and_what_was_far_outside_are_counted():
+    board = Board(bar_ticks=1)
+    board.observe(
+        [seen(y=0.0, yhat=1.0, bounds=(0.0, 2.0)), *(seen(y=y, yhat=1.0, bounds=(0.0, 2.0)) for y in (1, 2.5, 9))]
+    )
+    row = board.rows["a"]
+    assert (row.bounded, row.held, row.anomalies) == (3, 1, 1)
+    assert board.held is None  # of three nothing can be said
+    board.observe([seen(y=1.0, yhat=1.0, bounds=(0.0, 2.0)) for _ in range(17)])
+    assert board.held == pytest.approx(18 / 20)
+    assert "widest intervals held 90.0%   1 anomaly" in shown(board)
+
+
+def test_the_graph_ends_with_the_forecast_and_marks_what_was_far_outside():
+    board = Board(bar_ticks=1)
+    board.observe([seen(y=y, yhat=4.0, bounds=(3.0, 5.0)) for y in (4.0, 4.0, 8.0, 0.0)])
+    drawn = graph(board.rows["a"])
+    assert drawn.plain == f"{'▅▅█▁▅':>{BARS + 1}}"
+    assert [(drawn.plain[span.start], str(span.style)) for span in drawn.spans] == [
+        ("▅", "cyan"),
+        ("▅", "cyan"),
+        ("█", "bold red"),
+        ("▁", "bold red"),
+        ("▅", "yellow"),
+    ]
