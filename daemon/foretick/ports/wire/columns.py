@@ -283,7 +283,7 @@ def _settle(
             )
             columns.sound[i] = True
         except UnusableError as fault:
-            faults[i] = fault
+            faults[i] = fault.with_traceback(None)  # its frames hold all rows, until garbage is collected
     return faults
 
 
