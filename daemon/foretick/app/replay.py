@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from foretick.app.appetite import Appetite
 from foretick.app.merging import Merge
-from foretick.errors import ConnectionLost, ServerRefused
+from foretick.errors import ConnectionLost, ReplyTooLarge, ServerRefused
 from foretick.ports import wire
 from foretick.ports.positions import later
 from foretick.ports.streams import Commit, range_command
@@ -86,9 +87,15 @@ class Replay:
         open_spans = {span.stream: span for span in spans if later(span.until, span.after)}
         per_stream = min(REPLAY_COUNT, max(LEAST_COUNT, HELD_ENTRIES // max(len(open_spans), 1)))
         found: Counter[bytes] = Counter()
+        appetite = Appetite()
         while open_spans or merge.holds:
-            read = self._read_on(open_spans, merge.to_read(open_spans), per_stream)
-            entries, streams = merge.advance(read, count=per_stream, limit=REPLAY_COUNT)
+            count = appetite.ask(per_stream)
+            try:
+                read = self._read_on(open_spans, merge.to_read(open_spans), count, appetite)
+            except ReplyTooLarge:
+                appetite.choked()
+                continue
+            entries, streams = merge.advance(read, count=count, limit=REPLAY_COUNT)
             if not entries:
                 continue
             sound, of_streams, _ = self._poison.sift(entries, streams)
@@ -104,34 +111,53 @@ class Replay:
             log.info("replayed", partition=self._partition, entries=found.total())
         return found
 
-    def _read_on(self, spans: dict[bytes, Span], streams: Sequence[bytes], count: int) -> dict[bytes, list[Entry]]:
-        """The next entries of these streams; their spans shrink, and go when nothing is left."""
+    def _read_on(
+        self, spans: dict[bytes, Span], streams: Sequence[bytes], count: int, appetite: Appetite
+    ) -> dict[bytes, list[Entry]]:
+        """The next entries of these streams; their spans shrink, and go when nothing is left.
+
+        Raises:
+            ReplyTooLarge: fewer have to be asked for; the spans are as they were.
+        """
         read: dict[bytes, list[Entry]] = {}
+        reply_bytes = 0
         for first in range(0, len(streams), RANGES_AT_ONCE):
             asked = [spans[stream] for stream in streams[first : first + RANGES_AT_ONCE]]
             answers = None
             while answers is None:
-                answers = self._ask(asked, count)
-            for span, entries in zip(asked, answers, strict=True):
-                read[span.stream] = entries
-                if len(entries) < count or entries[-1][0] == span.until:
-                    del spans[span.stream]
-                else:
-                    spans[span.stream] = Span(span.stream, entries[-1][0], span.until)
+                answers = self._ask(asked, count, appetite.limit_bytes)
+            read |= {span.stream: entries for span, entries in zip(asked, answers, strict=True)}
+            reply_bytes += self._exchange.connection.reply_bytes
+            if appetite.limit_bytes is not None and reply_bytes > appetite.limit_bytes:
+                raise ReplyTooLarge("replies of several megabytes for many streams")
+        for stream, entries in read.items():
+            until = spans[stream].until
+            if len(entries) < count or entries[-1][0] == until:
+                del spans[stream]
+            else:
+                spans[stream] = Span(stream, entries[-1][0], until)
+        appetite.took(reply_bytes)
         return read
 
-    def _ask(self, spans: Sequence[Span], count: int) -> list[list[Entry]] | None:
+    def _ask(self, spans: Sequence[Span], count: int, limit_bytes: int | None) -> list[list[Entry]] | None:
         """The next entries of each; none when the connection or the lease had to be put right first."""
         self._health.beat(30.0)
         renewal = Commit()
+        connection = self._exchange.connection
         ranges = [range_command(span.stream, after=span.after, until=span.until, count=count) for span in spans]
         try:
+            connection.reply_max_bytes = limit_bytes
             self._exchange.send_turn(renewal, ranges)
             outcome = self._exchange.read_outcome(renewal)
             held, answers = self._exchange.read_ranges(len(ranges))
+        except ReplyTooLarge as error:
+            self._committer.reconnect(error)
+            raise
         except (ConnectionLost, ServerRefused) as error:
             self._committer.reconnect(error)
             return None
+        finally:
+            connection.reply_max_bytes = None
         if not outcome.is_committed:
             self._committer.settle(renewal, outcome)
             return None
