@@ -9,8 +9,10 @@ MALFORMED ?= 100000
 SEED      ?=
 SEEDS     ?= 1000
 MINUTES   ?= 30
+BUILDER   ?= docker
+IMAGE_ARGS ?=
 
-.PHONY: help demo test simulate lint format chaos bench soak accuracy docs dashboards dashboards-test alerts-test clean
+.PHONY: help demo test simulate lint format chaos bench soak accuracy docs dashboards dashboards-test alerts-test image deploy-test systemd-test image-test kubernetes-test clean
 .DEFAULT_GOAL := help
 
 help: ## list what can be made
@@ -62,6 +64,7 @@ accuracy: $(VENV)/.installed .venv-bench/.installed ## the peers and our profile
 
 docs: $(VENV)/.installed ## write the pages and pictures that are made from the code
 	$(BIN)/python docs/scripts/configuration.py
+	$(BIN)/python docs/scripts/licences.py
 	$(BIN)/python docs/scripts/pictures.py
 
 dashboards: $(VENV)/.installed ## write Grafana's dashboards; RUNBOOK=https://… puts your runbook's address into them and the alerts
@@ -70,8 +73,27 @@ dashboards: $(VENV)/.installed ## write Grafana's dashboards; RUNBOOK=https://�
 dashboards-test: $(VENV)/.installed ## every panel's query against a real Prometheus and real daemons under load; 2 minutes
 	$(BIN)/python -m pytest -m heavy tests/deploy/test_dashboards_live.py $(PYTEST_ARGS)
 
-alerts-test: $(VENV)/.installed ## alerts staged: broken, heard through a real Alertmanager, mended, cleared; 3 minutes
+alerts-test: $(VENV)/.installed ## alerts staged: broken, heard through a real Alertmanager, mended, cleared; 4 minutes
 	$(BIN)/python -m pytest -m heavy tests/deploy/test_alerts_live.py $(PYTEST_ARGS)
 
+.venv-deploy/.installed: tests/deploy/requirements.txt
+	@test -x .venv-deploy/bin/python || $(PYTHON) -m venv .venv-deploy
+	.venv-deploy/bin/pip install --quiet --disable-pip-version-check -r tests/deploy/requirements.txt
+	@touch $@
+
+image: ## build the container image foretick:local: BUILDER=docker (podman, buildah); IMAGE_ARGS='--build-arg …'
+	$(BUILDER) build $(IMAGE_ARGS) --tag foretick:local .
+
+deploy-test: systemd-test image-test kubernetes-test ## all three, on a Debian as root; 15 minutes at the first time
+
+systemd-test: $(VENV)/.installed ## the units in a real systemd; needs debootstrap, systemd-container; 4 minutes
+	$(BIN)/python -m pytest -m heavy -p no:randomly tests/deploy/test_systemd_machine.py $(PYTEST_ARGS)
+
+image-test: $(VENV)/.installed .venv-deploy/.installed ## the image built and run; needs debootstrap, buildah, runc; 10 minutes
+	PATH="$(CURDIR)/.venv-deploy/bin:$$PATH" $(BIN)/python -m pytest -m heavy tests/deploy/test_image.py $(PYTEST_ARGS)
+
+kubernetes-test: $(VENV)/.installed .venv-deploy/.installed ## the overlays rendered and judged; needs kubectl; 2 minutes
+	PATH="$(CURDIR)/.venv-deploy/bin:$$PATH" $(BIN)/python -m pytest -m heavy tests/deploy/test_kubernetes_rendered.py $(PYTEST_ARGS)
+
 clean: ## forget the virtual environment and every cache
-	rm -rf $(VENV) .venv-bench .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage build dist
+	rm -rf $(VENV) .venv-bench .venv-deploy .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage build dist

@@ -66,7 +66,8 @@ def main(parent: int) -> None:
     _import_torch()
     with socket.socket(fileno=0) as orders, contextlib.suppress(BrokenPipeError, ConnectionResetError):
         orders.send(READY)
-        os.nice(NICENESS)  # only now: where the loop takes the only core, the import would take minutes
+        with contextlib.suppress(OSError):  # a sandbox may refuse
+            os.nice(NICENESS)  # only now: where the loop takes the only core, the import would take minutes
         serve(orders)
 
 
