@@ -163,3 +163,13 @@ def test_hadolint_finds_nothing():
     if not tool:
         pytest.skip("hadolint is missing: make image-test brings it")
     run(*shlex.split(tool), REPOSITORY / "Dockerfile")
+
+
+def test_compose_accepts_its_file(tmp_path):
+    compose = shutil.which("docker-compose")
+    if not compose:
+        pytest.skip("docker-compose is missing (Debian: docker-compose, 1.29)")
+    source = (REPOSITORY / "deploy/compose.yaml").read_text()
+    copy = tmp_path / "compose.yaml"
+    copy.write_text(source.replace("name: foretick\n\n", "", 1))  # the project's name came after 1.29
+    run(compose, "--file", copy, "config", "--quiet")

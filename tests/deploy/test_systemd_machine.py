@@ -15,6 +15,7 @@ PASSWORD = "a-word-nobody-may-see"
 UNIT = "foretick.service"
 FORECASTS = "foretick:{ticks}:forecasts"
 SERIES = 20
+SETTINGS = 'redis.url = "redis://127.0.0.1:6379"\nlearn.every = 8\n'
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,7 @@ def machine():
     made("redis-cli", "config", "set", "requirepass", PASSWORD)
     made.write("/etc/credstore/foretick.redis-password", f"{PASSWORD}\n")
     made("chmod", "600", "/etc/credstore/foretick.redis-password")
-    made.write("/etc/foretick/foretick.toml", 'redis.url = "redis://127.0.0.1:6379"\nlearn.every = 8\n')
+    made.write("/etc/foretick/foretick.toml", SETTINGS)
     yield made
     made.close()
 
@@ -81,6 +82,14 @@ def test_hardened_as_it_is_the_lstm_learns_beside_the_loop(machine):
     assert int(daemon) < int(trainer) == 19
 
 
+def test_a_reload_takes_up_what_can_change_live(machine):
+    before = machine.show(UNIT, "MainPID")
+    machine.write("/etc/foretick/foretick.toml", SETTINGS + 'log.level = "debug"\n')
+    machine("systemctl", "reload", UNIT)
+    wait_until(lambda: "settings_reloaded" in machine("journalctl", "--unit", UNIT, "--no-pager"), 20, "the reload")
+    assert machine.show(UNIT, "MainPID") == before
+
+
 def test_it_runs_as_a_user_of_its_own_with_little_exposure(machine):
     assert machine("ps", "-o", "user=", "-p", machine.show(UNIT, "MainPID")) == "foretick"
     last = machine.ask("systemd-analyze", "security", UNIT).splitlines()[-1]
@@ -113,7 +122,7 @@ def test_a_stop_is_clean_quick_and_leaves_no_lease(machine):
 
 
 def test_wrong_settings_are_not_tried_again(machine):
-    machine.write("/etc/foretick/foretick.toml", 'redis.url = "redis://127.0.0.1:6379"\nstraems = "ticks"\n')
+    machine.write("/etc/foretick/foretick.toml", SETTINGS + 'straems = "ticks"\n')
     assert machine.ask("sh", "-c", f"systemctl start {UNIT} 2>&1 || echo refused").endswith("refused")
     assert machine.show(UNIT, "ExecMainStatus") == "2"
     assert machine.show(UNIT, "ActiveState") == "failed"

@@ -169,6 +169,7 @@ def connect(connection: RedisConnection, deadline_seconds: float, stop: StopSign
             if time.monotonic() + wait_seconds > give_up:
                 raise RedisUnreachable(f"Redis did not answer within {deadline_seconds:g} s: {error}") from error
             log.warning("redis_unreachable", detail=str(error))
+            health.set("redis", ok=False, detail=str(error))
             stop.pause(random.uniform(0, wait_seconds))  # noqa: S311  jitter is no secret
             wait_seconds = min(2 * wait_seconds, CONNECT_WAIT_SECONDS)
         else:

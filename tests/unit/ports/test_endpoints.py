@@ -279,3 +279,16 @@ def test_ipv6_can_be_listened_on():
             assert status(client.recv(100)) == 200
     except UsageError as error:
         pytest.skip(str(error))
+
+
+def test_a_standby_is_ready_for_whoever_asks_for_one_and_only_as_long_as_all_else_is(server, health):
+    health.set("redis", True)
+    health.set("partitions", False, "all are owned by others (2 daemons)")
+    assert ask(server, "/readyz?standby")[0] == 503  # it may still be starting
+    health.is_standby = True
+    assert ask(server, "/readyz?standby")[0] == 200
+    assert ask(server, "/readyz")[0] == 503
+    status, text, _ = ask(server, "/readyz?verbose&standby")
+    assert (status, "[-]partitions: all are owned by others" in text) == (200, True)
+    health.set("redis", False, "Connection refused")
+    assert ask(server, "/readyz?standby")[0] == 503
