@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from foretick.app import pipeline
+from foretick.app import lookout
 from partitions import Loop, Memory, position, push
 from servers import wait_until
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.redis
 def test_entries_that_were_trimmed_unread_do_not_count_as_lag(
     redis_server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "SURVEY_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(lookout, "SURVEY_EVERY_SECONDS", 0.0)
     client = redis_server.client()
     ids = push(client, 100)
     entered, allowed = threading.Semaphore(0), threading.Semaphore(0)

@@ -9,13 +9,12 @@ import numpy as np
 
 from foretick.app.answers import Pending, answer
 from foretick.app.appetite import Appetite
-from foretick.app.commits import StartOver
 from foretick.app.live import Live
+from foretick.app.lookout import Lookout
 from foretick.app.marks import Mark
 from foretick.app.merging import Merge
-from foretick.errors import ConnectionLost, ForetickError, ReplyTooLarge, ServerRefused
-from foretick.ports.positions import later, set_position, stream_infos
-from foretick.ports.streams import Commit, id_order, read_command
+from foretick.errors import ConnectionLost, ReplyTooLarge, ServerRefused
+from foretick.ports.streams import Commit, read_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -27,13 +26,10 @@ if TYPE_CHECKING:
     from foretick.app.garbage import GarbageRounds
     from foretick.app.poison import Poison
     from foretick.ports.endpoints import Health
-    from foretick.ports.positions import StreamInfo
     from foretick.ports.streams import Batch, Entry, Outcome
     from foretick.ports.telemetry import Telemetry
     from foretick.ports.wire import FieldNames
 
-SURVEY_EVERY_SECONDS = 1.0  # lag and re-created inputs are seen this soon; costs one round trip
-SURVEY_STREAMS = 200  # a time, in turns: 3 ms of the loop; of 10,000 streams each is surveyed every 50 s
 LEAST_ALLOWANCE_SECONDS = 10.0  # a turn that takes longer than its BLOCK and this is stuck
 HELD_ENTRIES = 50_000  # read at once over all streams, at most: about 30 MB
 LEAST_COUNT = 8  # of one stream: with fewer, the cut rule lets hardly more than one entry of each pass
@@ -97,8 +93,7 @@ class Pipeline:
         self._committed: dict[bytes, bytes] = {}  # and before
         self._pending: Pending | None = None
         self._live_since_ms: int | None = None  # entries after it are live; before, history was caught up
-        self._surveyed_at = 0.0
-        self._unsurveyed: list[bytes] = []
+        self._lookout = Lookout(self._exchange.connection, telemetry, clock_offset_seconds)
         self.admit(streams)
 
     def admit(self, states: Sequence[StreamState]) -> None:
@@ -164,7 +159,7 @@ class Pipeline:
             self._pending.commit.commands += self.checkpointer.commands()
         if self.departures is not None:
             self._pending.commit.commands += self.departures.commands(self.streams)
-        self._look_after()
+        self._lookout.between_turns(self.streams, self._reached, self._pending)
         self._garbage.between_turns(idle=not batch.entries)
 
     def marks(self) -> list[Mark]:
@@ -288,54 +283,3 @@ class Pipeline:
         for advance in pending.advances:
             self._reached[advance.state.keys.stream] = advance.position
         return pending
-
-    # Between turns.
-
-    def _look_after(self) -> None:
-        """Compare our positions with the inputs' own account of themselves, some of them at a time."""
-        now = time.monotonic()
-        if now - self._surveyed_at < SURVEY_EVERY_SECONDS:
-            return
-        self._surveyed_at = now
-        self._unsurveyed = self._unsurveyed or list(self.streams)
-        some, self._unsurveyed = self._unsurveyed[:SURVEY_STREAMS], self._unsurveyed[SURVEY_STREAMS:]
-        some = [stream for stream in some if stream in self.streams]
-        try:
-            infos = stream_infos(self._exchange.connection, some)
-        except ForetickError:
-            return  # a lost connection shows in the next exchange, a wrong type in its XREAD
-        for stream, info in zip(some, infos, strict=True):
-            if info is not None and info.added:  # deleted: what comes next may still have later ids than ours
-                self._survey(self.streams[stream], info)
-
-    def _survey(self, state: StreamState, info: StreamInfo) -> None:
-        stream = state.keys.stream
-        position = self._reached[stream]
-        if later(position, info.top):
-            raise StartOver("the input is another one than before", state.name)
-        if position == info.top:
-            self._telemetry.set_lag(stream, 0, 0.0)
-            self._recount(state, info.added)
-            return
-        if info.first is not None and later(info.first, position):  # all that is there is unread
-            self._recount(state, info.gone)
-        lag = max(info.added - state.entries_read - self._coming(state), 0)
-        seconds = time.time() + self._clock_offset_seconds - id_order(position)[0] / 1000
-        self._telemetry.set_lag(stream, lag, max(seconds, 0.0))
-
-    def _recount(self, state: StreamState, read: int) -> None:
-        """Correct the count of entries up to where we are, which trimming and deleting put wrong.
-
-        At the stream's end all that was ever added was read; before its first entry, all that is gone.
-        """
-        coming = self._coming(state)
-        if self._pending is None or state.entries_read + coming == read:
-            return
-        state.entries_read = read - coming
-        if not coming:  # else the next commit has the right count
-            self._pending.commit.commands.append(set_position(state.keys.stream, state.position, read))
-
-    def _coming(self, state: StreamState) -> int:
-        """Entries of a stream in the pending commit."""
-        advances = self._pending.advances if self._pending is not None else ()
-        return sum(advance.entries for advance in advances if advance.state is state)
