@@ -2,7 +2,7 @@
 
     make accuracy                                       everything: about half an hour on one core
     cd bench && ../.venv-bench/bin/python accuracy.py --only naive,snarimax,lean
-    FORETICK_DATA=/where/it/is/dev.csv.gz make accuracy
+    FORETICK_TEST_DATA=/where/it/is/dev.csv.gz make accuracy
 
 Every row is kept in build/accuracy, with its date and commit, so that `--only` renews some of them.
 """
@@ -151,14 +151,14 @@ def write_page(text: str) -> None:
 def main() -> int:
     names = [*PEERS, *PROFILES]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", nargs="?", type=Path, default=Path(os.environ.get("FORETICK_DATA", DATA)))
+    parser.add_argument("data", nargs="?", type=Path, default=Path(os.environ.get("FORETICK_TEST_DATA", DATA)))
     parser.add_argument("--only", default=",".join(names), help=f"some of {','.join(names)}")
     arguments = parser.parse_args()
     wanted = arguments.only.split(",")
     if unknown := set(wanted) - set(names):
         parser.error(f"there is no {', '.join(sorted(unknown))}")
     if not arguments.data.exists():
-        print(f"no series in {arguments.data}: name a CSV of source, series, ts, value (gzipped), or set FORETICK_DATA")
+        print(f"no series in {arguments.data}: name a CSV of source, series, ts, value (gzipped), or set FORETICK_TEST_DATA")
         return 0
     KEPT.mkdir(parents=True, exist_ok=True)
     data = read(arguments.data)
