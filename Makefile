@@ -9,10 +9,11 @@ MALFORMED ?= 100000
 SEED      ?=
 SEEDS     ?= 1000
 MINUTES   ?= 30
+SCREENSHOTS ?=
 BUILDER   ?= docker
 IMAGE_ARGS ?=
 
-.PHONY: help demo test simulate lint format chaos bench soak accuracy docs dashboards dashboards-test alerts-test image deploy-test systemd-test image-test kubernetes-test clean
+.PHONY: help demo test simulate lint format chaos bench soak accuracy docs page-test dashboards dashboards-test alerts-test image deploy-test systemd-test image-test kubernetes-test clean
 .DEFAULT_GOAL := help
 
 help: ## list what can be made
@@ -69,6 +70,10 @@ docs: $(VENV)/.installed ## write the pages and pictures that are made from the 
 
 dashboards: $(VENV)/.installed ## write Grafana's dashboards; RUNBOOK=https://… puts your runbook's address into them and the alerts
 	$(BIN)/python deploy/grafana/dashboards.py $(if $(RUNBOOK),--runbook $(RUNBOOK))
+
+page-test: $(VENV)/.installed ## the live page in a real Chromium; SCREENSHOTS=FOLDER keeps pictures; 2 minutes
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt 'playwright>=1.49'
+	FORETICK_TEST_SCREENSHOTS=$(SCREENSHOTS) $(BIN)/python -m pytest -m heavy tests/integration/test_page_browser.py $(PYTEST_ARGS)
 
 dashboards-test: $(VENV)/.installed ## every panel's query against a real Prometheus and real daemons under load; 2 minutes
 	$(BIN)/python -m pytest -m heavy tests/deploy/test_dashboards_live.py $(PYTEST_ARGS)

@@ -63,7 +63,7 @@ export class Charts {
   draw(columns, decimals) {
     const levels = Object.keys(columns.bounds);
     this.decimals = decimals;
-    if (!this.main || levels.join() !== this.levels.join()) this.#build(levels);
+    if (!this.main || levels.join() !== [...this.levels].reverse().join()) this.#build(levels);
     const pairs = this.levels.flatMap((level) => [columns.bounds[level][1], columns.bounds[level][0]]);
     this.inner = [columns.y, columns.forecast, ...(levels.length > 1 ? pairs.slice(2) : pairs)];
     this.main.setData([columns.x, ...pairs, columns.y, columns.forecast, columns.odd, columns.next]);

@@ -11,7 +11,7 @@ const SLOW_DRAW_MS = 1000; // where motion is not wanted
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
 const points = new Points();
-const state = { row: null, source: null, paused: false, span: 200, drawAt: 0, saidAt: 0, heardAt: 0, trouble: "", mix: {}, cursor: null, view: null };
+const state = { row: null, source: null, paused: false, span: 200, drawAt: 0, saidAt: 0, heardAt: 0, full: false, trouble: "", mix: {}, cursor: null, view: null };
 const charts = new Charts((at) => { state.cursor = at; legend(); });
 const list = new SeriesList(choose);
 
@@ -23,12 +23,13 @@ function open() {
   const query = state.row ? `?series=${state.row.id}` : "";
   const source = (state.source = new EventSource(`events${query}`));
   const on = (name, take) => source.addEventListener(name, (event) => source === state.source && take(JSON.parse(event.data)));
-  on("hello", (told) => { linked("live"); banner(""); named(told); });
+  on("hello", (told) => { state.full = false; linked("live"); banner(""); named(told); });
   on("past", (told) => { points.clear(); state.trouble = told.trouble; points.add(told); draw(true); });
   on("points", (told) => { points.add(told); draw(false); });
   on("mix", (told) => { state.mix = told.weights; mix(); });
   on("vitals", (told) => { state.heardAt = Date.now(); vitals(told); draw(false); });
   on("full", (told) => {
+    state.full = true;
     linked("lost");
     banner(`${told.viewers} people are looking already, which is all this page serves at once. It tries again every 15 seconds.`);
   });
@@ -38,6 +39,7 @@ function open() {
 /** The browser asks again by itself unless it was turned away; then we do. */
 function lost() {
   linked("lost");
+  if (state.full && state.source.readyState !== EventSource.CLOSED) return; // it was told why, and when it asks again
   const since = state.heardAt ? ` What you see is of ${moment(state.heardAt)}.` : "";
   banner(`No connection to the daemon. Does it run, and is its port reachable? Trying again …${since}`);
   if (state.source.readyState === EventSource.CLOSED) {
@@ -103,7 +105,7 @@ function empty(told) {
 function vitals(told) {
   say("v-rate", short(told.ticks_per_second));
   say("v-latency", told.latency_p50_ms == null ? "–" : `${milliseconds(told.latency_p50_ms)} · ${milliseconds(told.latency_p99_ms)}`);
-  say("v-lag", told.lag_ticks ? `${short(told.lag_ticks)} ticks, ${ago(told.lag_seconds)}` : "none");
+  say("v-lag", told.lag_ticks ? `${short(told.lag_ticks)} ticks${told.lag_seconds >= 1 ? `, ${ago(told.lag_seconds)}` : ""}` : "none");
   say("v-series", short(told.series));
   say("v-skill", signed(told.skill));
   $("v-skill").className = kind(told.skill);
@@ -176,9 +178,9 @@ function bands() {
 /** Few numbers more than nothing: the experts, the heaviest first. */
 function mix() {
   const all = Object.entries(state.mix).sort(([, a], [, b]) => b - a);
-  const rows = all.slice(0, 6);
-  const rest = all.slice(6).reduce((sum, [, weight]) => sum + weight, 0);
-  if (rest > 0.0005) rows.push([`${all.length - 6} others`, rest]);
+  const rows = all.filter(([, weight], i) => i < 6 && weight >= 0.0005);
+  const others = all.slice(rows.length);
+  if (others.length) rows.push([others.length > 1 ? `${others.length} others` : others[0][0], others.reduce((sum, [, weight]) => sum + weight, 0)]);
   if (!rows.length) {
     $("mix").replaceChildren(element("li", { class: "dim" }, "known with its next tick"));
     return;
@@ -210,7 +212,8 @@ function draw(now) {
   state.drawAt = time;
   const decimals = decimalsOf(points.y.slice(-200));
   state.view = points.view(state.span);
-  charts.draw(state.view, decimals);
+  if (points.length) charts.draw(state.view, decimals);
+  else charts.destroy();
   bands();
   figures();
   legend();

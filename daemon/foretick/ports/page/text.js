@@ -26,7 +26,7 @@ export function decimalsOf(values) {
       count++;
     }
   }
-  if (!count) return 3;
+  if (!count) return Math.min(String(values.at(-1) ?? "").split(".")[1]?.length ?? 0, 6); // as it came
   return Math.min(Math.max(Math.ceil(-Math.log10(moves / count)) + 2, 0), 9);
 }
 
