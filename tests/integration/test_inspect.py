@@ -117,7 +117,8 @@ def test_a_stream_that_no_daemon_read_is_told_so(redis_server, inspect):
 
 def test_globs_stand_for_streams_and_never_for_the_daemons_own(redis_server, inspect):
     from foretick.app.access import connected
-    from foretick.app.settings import RedisSettings, Settings
+    from foretick.app.settings import Settings
+    from foretick.app.settings_groups import RedisSettings
     from foretick.ports.inspection import stream_names
 
     client = redis_server.client()

@@ -14,7 +14,8 @@ from foretick.ports.switchboard import Switchboard
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from foretick.app.settings import RedisSettings, Settings
+    from foretick.app.settings import Settings
+    from foretick.app.settings_groups import RedisSettings
     from foretick.ports.connection import RedisConnection
 
 REPLY_SECONDS = 5.0  # a person waits for the answer
