@@ -1,10 +1,11 @@
 """One tick at a time: from the start of its XADD until a blocked XREAD of another connection holds its forecast.
 
-    python bench/latency.py [--ticks 2000]
+    python bench/latency.py [--profile lean] [--ticks 2000] [--flat 200000]
 
 All consumers run all the time, each on a stream of its own; they take turns of 50 ticks, the first 5 of each turn
 unmeasured, so that a noisy machine troubles them alike. The next tick is sent when the forecast of the last is there.
 "core" is the time that the consumer spent on the core per tick (median over the turns), which others hardly disturb.
+Then the same daemon early and late in its life, side by side: after 1,000 ticks and after `--flat`.
 """
 
 from __future__ import annotations
@@ -18,14 +19,17 @@ import numpy as np
 import redis
 from rig import (
     ECHO,
-    OFF,
-    ON,
     Kind,
     circumstances,
     consumer,
     cpu_seconds,
     fill,
+    floor,
+    foretick,
     forget_readers,
+    free_trainers,
+    off,
+    on,
     server,
     table,
     url_of,
@@ -37,18 +41,20 @@ if TYPE_CHECKING:
 
 TURN_TICKS = 50
 COLD_TICKS = 5  # of a turn: the consumer was idle before it
+FLAT_SERIES = 100
 WARM_ROUNDS = 650  # ticks of each series before: past the hasty learning of the first 600
 
 
 class Lane:
     """One consumer, its stream, and the two connections that measure it."""
 
-    def __init__(self, client: redis.Redis, kind: Kind, number: int, n_series: int) -> None:
+    def __init__(self, client: redis.Redis, kind: Kind, number: int, n_series: int, warm_ticks: int) -> None:
         self.kind = kind
         self.n_series = n_series
         self.stream = f"{{lane{number}}}:ticks"
         self.output = kind.output_of(self.stream)
-        self.last_ts = fill(client, self.stream, WARM_ROUNDS * n_series, n_series)
+        self.warm_ticks = warm_ticks
+        self.last_ts = fill(client, self.stream, warm_ticks, n_series)
         self.seconds: list[float] = []
         self.core_seconds: list[float] = []  # of the consumer, per tick, by turn
         self._client = client
@@ -66,10 +72,11 @@ class Lane:
 
             def has_caught_up() -> bool:
                 running.check()
-                return bool(self._client.xlen(self.output) >= WARM_ROUNDS * self.n_series)
+                return bool(self._client.xlen(self.output) >= self.warm_ticks)
 
             wait_until(has_caught_up, 240, f"the warm-up of {self.kind.name}")
             self._pid = running.process.pid
+            free_trainers(self._pid)
             yield
 
     def close(self) -> None:
@@ -99,8 +106,7 @@ class Lane:
         return seconds
 
 
-def measure(client: redis.Redis, n_series: int, ticks: int) -> list[Lane]:
-    lanes = [Lane(client, kind, number, n_series) for number, kind in enumerate((ECHO, OFF, ON))]
+def measure(client: redis.Redis, lanes: list[Lane], ticks: int) -> list[Lane]:
     with contextlib.ExitStack() as stack:
         for lane in lanes:
             stack.callback(lane.close)
@@ -114,7 +120,18 @@ def measure(client: redis.Redis, n_series: int, ticks: int) -> list[Lane]:
     return lanes
 
 
+def peers(client: redis.Redis, profile: str, n_series: int) -> list[Lane]:
+    kinds = [ECHO, *(kind for kind in (floor(n_series),) if kind.command), off(profile), on(profile)]
+    return [Lane(client, kind, i, n_series, WARM_ROUNDS * n_series) for i, kind in enumerate(kinds)]
+
+
+def ages(client: redis.Redis, profile: str, late: int) -> list[Lane]:
+    kinds = {n: foretick(f"at tick {n:,}", "--set", "learn.enabled=false", profile=profile) for n in (1_000, late)}
+    return [Lane(client, kind, i, FLAT_SERIES, n) for i, (n, kind) in enumerate(kinds.items())]
+
+
 def report(lanes: list[Lane]) -> list[list[str]]:
+    """Rows of a table; the first lane is what the others are compared with."""
     rows = []
     echo = np.percentile(lanes[0].seconds, (50, 99)) * 1e6
     for lane in lanes:
@@ -138,15 +155,20 @@ def report(lanes: list[Lane]) -> list[list[str]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--profile", default="lean")
     parser.add_argument("--ticks", type=int, default=2000, help="measured ticks of each consumer")
+    parser.add_argument("--flat", type=int, default=200_000, help="ticks before the later of two ages; 0: leave it out")
     options = parser.parse_args()
     rows = []
     with server() as client:
         about = circumstances(client)
         for n_series in (1, 10):
-            rows += report(measure(client, n_series, options.ticks))
-    header = ["consumer", "p50 µs", "p90 µs", "p99 µs", "most µs", "p50 ratio to echo", "p99 ratio", "core µs", "ticks"]
-    print(f"## Latency of a single tick\n\n{about}\n\n{table(header, rows)}\n", flush=True)
+            rows += report(measure(client, peers(client, options.profile, n_series), options.ticks))
+        if options.flat:
+            rows += report(measure(client, ages(client, options.profile, options.flat), options.ticks))
+    header = ["consumer", "p50 µs", "p90 µs", "p99 µs", "most µs", "p50 ratio", "p99 ratio", "core µs", "ticks"]
+    print(f"\n## Latency of a single tick\n\n{about} Ratios are to the redis-py echo, of ages to the earlier one.\n")
+    print(table(header, rows), flush=True)
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ def _online(model: Any, y: Floats) -> Floats:
     return forecasts
 
 
-def deep_river_lstm(y: Floats, _season: int) -> Floats:
+def deep_river_model() -> Any:
     """Rolling window, standard scaling of input and target on the way, Adam, one step a tick."""
     import torch
     from deep_river.regression import RollingRegressor
@@ -93,7 +93,11 @@ def deep_river_lstm(y: Floats, _season: int) -> Floats:
     regressor = RollingRegressor(
         module=Module(1), loss_fn="mse", optimizer_fn="adam", lr=3e-3, window_size=WINDOW_TICKS, append_predict=False
     )
-    model = preprocessing.StandardScaler() | preprocessing.TargetStandardScaler(regressor=regressor)
+    return preprocessing.StandardScaler() | preprocessing.TargetStandardScaler(regressor=regressor)
+
+
+def deep_river_lstm(y: Floats, _season: int) -> Floats:
+    model = deep_river_model()
     forecasts = y.copy()
     values = y.tolist()
     for t in range(1, len(values)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import platform
@@ -15,6 +16,7 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,28 +39,80 @@ FILL_TICKS = 5_000  # per request while filling a stream
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A consumer under measurement: how it is started, and where its forecasts go."""
+    """A consumer under measurement: how it is started, and where its forecasts go.
+
+    Attributes:
+        name: in the tables.
+        command: of the server's URL, the stream and a free port for HTTP; none where it cannot be had here.
+        output: key of its forecasts, with the stream's in the place of `{}`.
+    """
 
     name: str
-    arguments: tuple[str, ...] = ()
-
-    @property
-    def is_echo(self) -> bool:
-        return not self.arguments
+    command: Callable[[str, str, int], list[str]] | None
+    output: str = "echo:{}"
 
     def output_of(self, stream: str) -> str:
-        return f"echo:{stream}" if self.is_echo else f"foretick:{stream}:forecasts"  # every stream here has a {tag}
+        return self.output.format(stream)
 
-    def command(self, url: str, stream: str, http_port: int) -> list[str]:
-        if self.is_echo:
-            return [sys.executable, str(HERE / "echo.py"), url, stream, self.output_of(stream)]
+
+def foretick(name: str, *arguments: str, profile: str = "lean") -> Kind:
+    """The daemon with its defaults but for these arguments."""
+
+    def command(url: str, stream: str, http_port: int) -> list[str]:
         base = ["-m", "foretick", "run", "--redis-url", url, "--stream", stream, "--http-port", str(http_port)]
-        return [sys.executable, *base, "--log-level", "warning", *self.arguments]
+        chosen = ["--set", f"profile={profile}", "--log-level", "warning"]
+        return [sys.executable, *base, *chosen, *arguments]
+
+    return Kind(name, command, "foretick:{}:forecasts")  # every stream here has a {tag}
 
 
-ECHO = Kind("redis-py echo")
-OFF = Kind("foretick, learning off", ("--set", "learn.enabled=false"))
-ON = Kind("foretick, learning on", ("--set", "learn.enabled=true"))
+def off(profile: str = "lean", *arguments: str) -> Kind:
+    return foretick(f"foretick {profile}, learning off", "--set", "learn.enabled=false", *arguments, profile=profile)
+
+
+def on(profile: str = "lean", *arguments: str) -> Kind:
+    return foretick(f"foretick {profile}, learning on", *arguments, profile=profile)
+
+
+def _echo(url: str, stream: str, _port: int) -> list[str]:
+    return [sys.executable, str(HERE / "echo.py"), url, stream, f"echo:{stream}"]
+
+
+def floor(n_series: int, count: int = 500) -> Kind:
+    """The echo in C, if there is a compiler."""
+    binary = _built_floor()
+    if binary is None:
+        return Kind("C floor (no compiler here)", None)
+
+    def command(url: str, stream: str, _port: int) -> list[str]:
+        keys = [f"echo:{stream}", f"echo:{stream}:latest", f"echo:{stream}:lease"]
+        return [str(binary), url.rpartition(":")[2], stream, *keys, str(n_series), str(count)]
+
+    return Kind("C floor", command)
+
+
+@cache
+def _built_floor() -> Path | None:
+    compiler = shutil.which("cc")
+    if compiler is None:
+        return None
+    binary = Path(tempfile.gettempdir()) / f"foretick-floor-{os.getpid()}"
+    subprocess.run([compiler, "-O2", "-o", str(binary), str(HERE / "floor.c")], check=True)
+    atexit.register(binary.unlink)
+    return binary
+
+
+def deep_river() -> Kind:
+    """The echo with a model of deep-river for each series, if `make accuracy` has installed it."""
+    python = HERE.parent / ".venv-bench" / "bin" / "python"
+    if not python.exists():
+        return Kind("deep-river (not installed: make accuracy)", None)
+    loop = ["/usr/bin/env", f"PYTHONPATH={HERE.parent / 'daemon'}", str(python), str(HERE / "echo.py")]
+    return Kind("deep-river LSTM", lambda url, stream, _: [*loop, url, stream, f"echo:{stream}", "deep"])
+
+
+ECHO = Kind("redis-py echo", _echo)
+OFF, ON = off(), on()
 
 
 def cpu_seconds(pid: int) -> float:
@@ -68,6 +122,14 @@ def cpu_seconds(pid: int) -> float:
         with contextlib.suppress(OSError):  # a thread that has just ended
             total_ns += int((task / "schedstat").read_text().split()[0])
     return total_ns / 1e9
+
+
+def free_trainers(pid: int) -> None:
+    """Let a consumer's children have the other cores."""
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):  # ended
+            for child in (task / "children").read_text().split():
+                os.sched_setaffinity(int(child), OWN_CORES)
 
 
 def wait_until(predicate: Callable[[], Any], deadline_seconds: float, what: str) -> None:
@@ -142,9 +204,11 @@ def consumer(
     folder = Path(tempfile.mkdtemp(prefix="foretick-bench-"))
     environment = {name: value for name, value in os.environ.items() if not name.startswith("FORETICK_")}
     log = folder / "output"
+    command = command or (kind.command(url_of(client), stream, port) if kind.command else None)
+    assert command is not None, f"{kind.name} cannot be started"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            pinned(command or kind.command(url_of(client), stream, port)),
+            pinned(command),
             stdout=output,
             stderr=output,
             cwd=folder,  # no foretick.toml here

@@ -223,7 +223,8 @@ def main() -> int:
     asked = parser.parse_args()
     seconds = asked.minutes * 60
     settings = {"forecasts.maxlen": KEPT, "dead.maxlen": 500, "checkpoint.every": "15s", "learn.enabled": "true"}
-    kind = rig.Kind("soak", tuple(part for name, value in settings.items() for part in ("--set", f"{name}={value}")))
+    chosen = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
+    kind = rig.foretick("soak", *chosen, profile="accurate")
     rows: list[dict[str, float]] = []
     with rig.server() as client, rig.consumer(client, kind, STREAM, end=signal.SIGTERM) as consumer:
         told = rig.circumstances(client)

@@ -1,10 +1,11 @@
 """Ticks per second on one core: a stream that is full already is read to its end, Redis' own time included.
 
-    python bench/throughput.py [--runs 3] [--scale 1.0] [--long]
+    python bench/throughput.py [--profile lean] [--runs 5] [--scale 1.0] [--series 10,1000]
 
-Timed from the first forecast to the last, so starting and importing do not count. All kinds take turns, so that a
-noisy machine troubles them alike. Besides wall time, the time that server and consumer spent on the core is taken: both
-share one core and it is never idle, so on a quiet machine the two agree, and on a busy one the latter still holds.
+Timed from the first forecast (or from where all series are warm) to the last, so starting and importing do not count.
+All kinds take turns, so that a noisy machine troubles them alike. Besides wall time, the time that server and consumer
+spent on the core is taken: both share one core and it is never idle, so on a quiet machine the two agree, and on a busy
+one the latter still holds. The trainer has the other core, and is not counted.
 """
 
 from __future__ import annotations
@@ -15,30 +16,39 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING
 
-from rig import ECHO, OFF, ON, Kind, circumstances, consumer, cpu_seconds, fill, forget_readers, pid_of, server, table
+from rig import (
+    ECHO,
+    Kind,
+    circumstances,
+    consumer,
+    cpu_seconds,
+    deep_river,
+    fill,
+    floor,
+    forget_readers,
+    free_trainers,
+    off,
+    on,
+    pid_of,
+    server,
+    table,
+)
 
 if TYPE_CHECKING:
     import redis
 
 POLL_SECONDS = 0.02  # each poll costs the server about 20 µs: 0.1%
 DEADLINE_SECONDS = 300.0  # of one run
-EARLY_TICKS = 600  # per series: until then a learning job is cut every 2 ticks per series, later every 8
+WARM_TICKS = 32  # of a series: from then on its forecasts have intervals
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One kind on one stream.
-
-    Attributes:
-        kind: the consumer.
-        ticks: how many it has to answer.
-        settled: tick from which learning has its later, slower pace; timed apart from what comes before.
-        runs: how often, at most.
-    """
+    """One kind on one stream: timed from its `begin`th tick to its `end`th, `runs` times at most."""
 
     kind: Kind
-    ticks: int
-    settled: int = 0
+    begin: int
+    end: int
     runs: int = 100
 
 
@@ -74,16 +84,25 @@ class Plan:
     costs: dict[str, list[Cost]] = field(default_factory=dict)
 
 
-def plans(scale: float, *, long: bool) -> list[Plan]:
-    def ticks(n: int) -> int:
-        return max(int(n * scale), 2_000)
-
-    settled = 1000 * EARLY_TICKS
-    many_on = Trial(ON, settled + 200_000, settled, runs=1) if long else Trial(ON, ticks(60_000), settled)
-    return [
-        Plan(10, [Trial(ECHO, ticks(100_000)), Trial(OFF, ticks(30_000)), Trial(ON, ticks(12_000), EARLY_TICKS * 10)]),
-        Plan(1000, [Trial(ECHO, ticks(100_000)), Trial(OFF, ticks(100_000)), many_on]),
-    ]
+def plans(profile: str, scale: float, chosen: set[int]) -> list[Plan]:
+    """500,000 ticks at most; of fewer series fewer will do, for they are dearer."""
+    made = []
+    for n_series, thousands in ((10, 60), (100, 100), (1_000, 200), (10_000, 400), (100_000, 500)):
+        if n_series not in chosen:
+            continue
+        peer_ticks, ticks = int(50_000 * scale), int(thousands * 1000 * scale)
+        warm = WARM_TICKS * n_series
+        begin = warm if warm <= ticks // 2 else min(n_series, ticks // 2)  # at least all are known
+        trials = [
+            Trial(floor(n_series), begin, ticks),
+            Trial(ECHO, 0, peer_ticks),
+            Trial(off(profile), begin, ticks),
+            Trial(on(profile), begin, ticks),
+        ]
+        if n_series == 10:
+            trials.append(Trial(deep_river(), 0, 1_000, runs=1))
+        made.append(Plan(n_series, [trial for trial in trials if trial.kind.command]))
+    return made
 
 
 def run_once(client: redis.Redis, trial: Trial, stream: str) -> list[Sample]:
@@ -94,13 +113,15 @@ def run_once(client: redis.Redis, trial: Trial, stream: str) -> list[Sample]:
     forget_readers(client, stream)
     with consumer(client, trial.kind, stream) as running:
         give_up = time.perf_counter() + DEADLINE_SECONDS
-        while not samples or samples[-1].forecasts < trial.ticks:
+        while not samples or samples[-1].forecasts < trial.end:
             n = client.xlen(output)
             now = time.perf_counter()
             if n:
                 samples.append(Sample(n, now, cpu_seconds(server_pid), cpu_seconds(running.process.pid)))
+            else:
+                free_trainers(running.process.pid)
             if now > give_up:
-                raise TimeoutError(f"{trial.kind.name}: {n} of {trial.ticks} ticks after {DEADLINE_SECONDS:g} s")
+                raise TimeoutError(f"{trial.kind.name}: {n} of {trial.end} ticks after {DEADLINE_SECONDS:g} s")
             running.check()
             time.sleep(POLL_SECONDS)
     return samples
@@ -119,57 +140,57 @@ def cost(samples: list[Sample], begin: int, end: int) -> Cost:
 
 def measure(client: redis.Redis, plan: Plan, runs: int) -> None:
     stream = f"{{s{plan.n_series}}}:ticks"
-    fill(client, stream, max(trial.ticks for trial in plan.trials), plan.n_series)
+    fill(client, stream, max(trial.end for trial in plan.trials), plan.n_series)
     for number in range(runs):
         for trial in plan.trials:
-            if number >= trial.runs:
-                continue
-            samples = run_once(client, trial, stream)
-            name = trial.kind.name
-            if trial.settled:
-                early = f"{name}, first {EARLY_TICKS} ticks of each"
-                plan.costs.setdefault(early, []).append(cost(samples, 0, min(trial.settled, trial.ticks)))
-                name += ", later"
-            if trial.settled < trial.ticks:
-                plan.costs.setdefault(name, []).append(cost(samples, trial.settled, trial.ticks))
+            if number < trial.runs:
+                samples = run_once(client, trial, stream)
+                plan.costs.setdefault(trial.kind.name, []).append(cost(samples, trial.begin, trial.end))
+    forget_readers(client, stream)
     client.delete(stream)
 
 
-def report(all_plans: list[Plan]) -> str:
+def report(plan: Plan) -> list[list[str]]:
     rows = []
-    for plan in all_plans:
-        echo = plan.costs[ECHO.name]
-        for name, costs in plan.costs.items():
-            pairs = list(zip(costs, echo, strict=False))  # of the same round
-            core = [cost.core for cost in costs]
-            rows.append(
-                [
-                    f"{plan.n_series:,} series: {name}",
-                    f"{1e6 / median(cost.wall for cost in costs):,.0f}",
-                    f"{1e6 / median(core):,.0f}",
-                    f"{median(core):.1f} ({min(core):.1f}–{max(core):.1f})",
-                    f"{median(cost.server for cost in costs):.1f}",
-                    f"{median(peer.core / own.core for own, peer in pairs):.2f}",
-                    f"{median(peer.wall / own.wall for own, peer in pairs):.2f}",
-                    str(len(costs)),
-                ]
-            )
-    header = ["consumer", "ticks/s, wall", "ticks/s, core", "core µs per tick", "of it Redis"]
-    return table([*header, "ratio to echo, core", "ratio, wall", "runs"], rows)
+    for name, costs in plan.costs.items():
+        core = [cost.core for cost in costs]
+        rows.append(
+            [
+                f"{plan.n_series:,} series: {name}",
+                f"{1e6 / median(cost.wall for cost in costs):,.0f}",
+                f"{1e6 / median(core):,.0f}",
+                f"{median(core):.1f} ({min(core):.1f}–{max(core):.1f})",
+                f"{median(cost.server for cost in costs):.1f}",
+                _ratio(costs, plan.costs.get("C floor")),
+                _ratio(costs, plan.costs.get(ECHO.name)),
+                str(len(costs)),
+            ]
+        )
+    return rows
+
+
+def _ratio(costs: list[Cost], peer: list[Cost] | None) -> str:
+    """Ticks per second of the core against a peer's, each run against that of the same round."""
+    return f"{median(b.core / a.core for a, b in zip(costs, peer, strict=False)):.2f}" if peer else "–"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--profile", default="lean")
+    parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--scale", type=float, default=1.0, help="of the numbers of ticks")
-    parser.add_argument("--long", action="store_true", help="1,000 series far enough for the later pace of learning")
+    parser.add_argument("--series", default="10,1000,10000,100000", help="how many, of 10, 100, 1000, 10000, 100000")
     options = parser.parse_args()
+    chosen = {int(text) for text in options.series.split(",")}
+    header = ["consumer", "ticks/s, wall", "ticks/s, core", "core µs per tick", "of it Redis"]
+    rows: list[list[str]] = []
     with server() as client:
         about = circumstances(client)
-        all_plans = plans(options.scale, long=options.long)
-        for plan in all_plans:
+        for plan in plans(options.profile, options.scale, chosen):
             measure(client, plan, options.runs)
-    print(f"## Throughput on one core\n\n{about}\n\n{report(all_plans)}\n", flush=True)
+            rows += report(plan)
+    print(f"## Throughput on one core\n\n{about}\n")
+    print(table([*header, "of the floor", "of the echo", "runs"], rows), flush=True)
 
 
 if __name__ == "__main__":
