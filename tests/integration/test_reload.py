@@ -9,16 +9,16 @@ import pytest
 
 from foretick.app.reload import LIVE
 from foretick.app.settings import Settings, catalogue
+from forked import ForkedDaemon
 from recount import events
 from servers import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
     import redis
 
-    from servers import DaemonProcess, Server
+    from servers import Server
 
 pytestmark = pytest.mark.redis
 FORECASTS = "foretick:{%s}:forecasts"
@@ -28,8 +28,7 @@ batch = 7
 log.level = "warning"
 forecasts.maxlen = 100000
 metrics.worst = 0
-model.hidden = 8
-learn.enabled = false
+horizon = 1
 """
 AFTER = """
 streams = ["b*"]
@@ -38,10 +37,22 @@ log.level = "info"
 forecasts.maxlen = 100
 metrics.worst = 5
 metrics.series = ["s1"]
-model.hidden = 16
-learn.enabled = false
+horizon = 2
 lease.ttl = "20s"
 """
+
+
+@pytest.fixture
+def make_daemon() -> Iterator[Callable[[str], ForkedDaemon]]:
+    made: list[ForkedDaemon] = []
+
+    def make(url: str) -> ForkedDaemon:
+        made.append(ForkedDaemon(url))
+        return made[-1]
+
+    yield make
+    for daemon in made:
+        daemon.discard()
 
 
 def push(client: redis.Redis, stream: str, n: int) -> None:
@@ -56,14 +67,15 @@ def test_every_live_setting_is_a_setting() -> None:
 
 
 def test_a_reload_takes_up_what_it_can_tells_what_it_cannot_and_a_wrong_file_changes_nothing(
-    redis_server: Server, start_daemon: Callable[..., DaemonProcess], tmp_path: Path
+    redis_server: Server, make_daemon: Callable[[str], ForkedDaemon]
 ) -> None:
     client = redis_server.client()
-    config = tmp_path / "foretick.toml"
-    config.write_text(BEFORE)
     push(client, "a", 10)
     push(client, "b1", 300)
-    daemon = start_daemon(redis_server.url, "--config", str(config))
+    daemon = make_daemon(redis_server.url)
+    config = daemon.folder / "foretick.toml"
+    config.write_text(BEFORE)
+    daemon.start()
     wait_until(lambda: client.xlen(FORECASTS % "a") == 10, 30, "the forecasts of a")
 
     def told(event: str) -> list[dict[str, Any]]:
@@ -86,7 +98,7 @@ def test_a_reload_takes_up_what_it_can_tells_what_it_cannot_and_a_wrong_file_cha
     assert set(line["changed"]) == {*LIVE} - {"dead.maxlen"}
     assert line["changed"]["streams"] == ["b*"]
     [line] = told("settings_need_restart")
-    assert sorted(line["settings"]) == ["lease.ttl", "model.hidden"]
+    assert sorted(line["settings"]) == ["horizon", "lease.ttl"]
     page = daemon.get("/metrics")[1]
     assert 'foretick_series_staleness_seconds{series="s1",stream="b1"}' in page
     push(client, "a", 5)
