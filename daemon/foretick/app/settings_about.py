@@ -99,7 +99,7 @@ ABOUT: Mapping[str, str] = {
     "metrics.series": "So have these series. Each costs Prometheus three time series.",
     "http.host": (
         "The address of `/metrics`, the probes and the live page. They ask for no "
-        "password: open them to those only who may see every number."
+        "password: see [security.md](security.md) before opening them."
     ),
     "http.port": "Their port.",
     "log.level": "The least severe lines that are logged.",
