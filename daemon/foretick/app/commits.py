@@ -255,7 +255,7 @@ class Committer:
 
     def _mend(self, commit: Commit, failures: tuple[Failure, ...]) -> Commit:
         """The commit that does what failed, after what kept it from succeeding is out of the way."""
-        mended = Commit(before=commit.before, floors=_floors_after(commit, failures))
+        mended = Commit(before=commit.before, floors=commit.floors_after(failures))
         aside: list[bytes] = []
         for failure in failures:
             command = self._replacement(commit, failure)
@@ -301,15 +301,3 @@ class Committer:
         if verb == b"CREATE" and error.word == "BUSYGROUP":
             return (b"XGROUP", b"SETID", stream, group, position, b"ENTRIESREAD", entries_read)
         raise PartitionStopped(f"the position cannot be stored: {error}")
-
-
-def _floors_after(commit: Commit, failures: tuple[Failure, ...]) -> dict[bytes, bytes]:
-    """Where the tops may be after a commit that failed in part: what it did publish is ours, and stands."""
-    failed = [failure.command for failure in failures]
-    floors = dict(commit.floors)
-    for publication in commit.publications:
-        key, entry_id = publication[1], publication[2]
-        if publication not in failed and isinstance(key, bytes) and isinstance(entry_id, bytes):
-            floors[key] = entry_id
-    # A stream that refused an entry is set aside and begins anew.
-    return floors | {key: commit.floors[key] for _, key, *_ in failed if key in commit.floors}

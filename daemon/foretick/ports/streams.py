@@ -102,6 +102,17 @@ class Commit:
         """The XADDs among the commands."""
         return [command for command in self.everything if command[0] == b"XADD"]
 
+    def floors_after(self, failures: Sequence[Failure]) -> dict[bytes, bytes]:
+        """Where the tops may be after it failed in part: what it did publish is ours, and stands."""
+        failed = [failure.command for failure in failures]
+        floors = dict(self.floors)
+        for publication in self.publications:
+            key, entry_id = publication[1], publication[2]
+            if publication not in failed and isinstance(key, bytes) and isinstance(entry_id, bytes):
+                floors[key] = entry_id
+        # A stream that refused an entry is set aside and begins anew.
+        return floors | {key: self.floors[key] for _, key, *_ in failed if key in self.floors}
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
