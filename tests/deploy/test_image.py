@@ -30,9 +30,10 @@ MEGABYTE = 1e6
 def image():
     """The image's configuration and a mounted copy of its files."""
     base = debian("base")
-    made = run(*BUILDAH, "from", "scratch").strip()
-    run(*BUILDAH, "add", made, base, "/", seconds=MAKE_SECONDS)
-    run(*BUILDAH, "commit", "--rm", made, BASE, seconds=MAKE_SECONDS)
+    if not run(*BUILDAH, "images", "--quiet", "--filter", f"reference={BASE}").strip():
+        made = run(*BUILDAH, "from", "scratch").strip()
+        run(*BUILDAH, "add", made, base, "/", seconds=MAKE_SECONDS)
+        run(*BUILDAH, "commit", "--rm", made, BASE, seconds=MAKE_SECONDS)
     folder = wheels()
     arguments = {"BASE": BASE, "PIP_EXTRA_INDEX_URL": "", "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/wheels"}
     given = [part for name, value in arguments.items() for part in ("--build-arg", f"{name}={value}")]
