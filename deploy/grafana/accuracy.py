@@ -215,6 +215,7 @@ def _series(page: Page) -> None:
         ["stream", "series"],
         "skill",
         ascending=True,
+        units={"skill": "percentunit"},
     )
     page.rows(
         About(

@@ -92,12 +92,14 @@ class Page:
         """Begin a row."""
         self.dashboard.with_row(Row(title).id(next(self._ids)))
 
-    def number(self, about: About, *queries: Query, whole_range: bool = False) -> None:
-        """Numbers, large, with a line behind them unless they are of the whole range already."""
+    def number(self, about: About, *queries: Query, whole_range: bool = False, names: bool = False) -> None:
+        """Numbers, large, with a line behind them unless they are of the whole range; or the names of what is there."""
         panel = self._told(stat.Panel(), about, queries, "instant" if whole_range else "range", STAT_ROWS)
         panel.color_mode(options.BigValueColorMode.VALUE if about.bounds else options.BigValueColorMode.NONE)
-        panel.graph_mode(options.BigValueGraphMode.NONE if whole_range else options.BigValueGraphMode.AREA)
+        panel.graph_mode(options.BigValueGraphMode.NONE if whole_range or names else options.BigValueGraphMode.AREA)
         panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
+        if names:
+            panel.text_mode(options.BigValueTextMode.NAME)
         self.dashboard.with_panel(panel)
 
     def lines(
@@ -153,7 +155,16 @@ class Page:
             panel.max(high)
         self.dashboard.with_panel(panel)
 
-    def rows(self, about: About, columns: dict[str, Query], keys: list[str], worst: str, *, ascending: bool) -> None:
+    def rows(
+        self,
+        about: About,
+        columns: dict[str, Query],
+        keys: list[str],
+        worst: str,
+        *,
+        ascending: bool,
+        units: dict[str, str] | None = None,
+    ) -> None:
         """A table with one column for each query, joined by labels.
 
         Args:
@@ -162,6 +173,7 @@ class Page:
             keys: labels that tell the rows.
             worst: heading of the column by which it is sorted.
             ascending: the smallest first.
+            units: of columns that have another one than the panel.
         """
         panel = self._told(table.Panel(), about, list(columns.values()), "table", CHART_ROWS)
         names = {f"Value #{_letter(n)}" if len(columns) > 1 else "Value": name for n, name in enumerate(columns)}
@@ -173,6 +185,8 @@ class Page:
                 options={"excludeByName": {"Time": True}, "indexByName": order, "renameByName": names},
             )
         )
+        for name, unit in (units or {}).items():
+            panel.override_by_name(name, [DynamicConfigValue("unit", unit)])
         panel.sort_by([common.TableSortByFieldState().display_name(worst).desc(not ascending)])
         self.dashboard.with_panel(panel)
 

@@ -92,7 +92,7 @@ def _glance(page: Page) -> None:
             decimals=2,
         ),
         Query(
-            f"(sum(increase(foretick_dead_letters_total{{{HERE}}}[$__range])) or vector(0)) "
+            f"1 - sum(increase(foretick_forecasts_total{{{HERE}}}[$__range])) "
             f"/ sum(increase(foretick_ticks_total{{{HERE}}}[$__range]))",
             "share",
         ),
@@ -101,6 +101,7 @@ def _glance(page: Page) -> None:
     page.number(
         About("Version", "Versions that run, and of torch.", "versions", "short", width=3),
         Query(f"count by (version, torch) (foretick_build_info{{{HERE}}})", "{{version}}, torch {{torch}}"),
+        names=True,
     )
 
 
