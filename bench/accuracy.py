@@ -20,6 +20,7 @@ import time
 from collections import defaultdict
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -54,9 +55,7 @@ def read(path: Path) -> dict[tuple[str, str], tuple[Any, Any]]:
 
 def measure_peer(peer: Peer, data: dict[tuple[str, str], tuple[Any, Any]]) -> dict[str, Any]:
     """Run a peer over its part of the data, one series after another."""
-    keys = list(data)
-    if peer.series is not None and peer.series < len(keys):
-        keys = [keys[round(i)] for i in np.linspace(0, len(keys) - 1, peer.series)]
+    keys = keys_for(peer, data)
     ratios, source_of, ticks, seconds = {}, {}, 0, 0.0
     peer.forecast(data[keys[0]][1][:50], 0)  # imports
     for key in keys:
@@ -75,6 +74,31 @@ def measure_peer(peer: Peer, data: dict[tuple[str, str], tuple[Any, Any]]) -> di
         source_of[name] = key[0]
     on = f"{len(keys)} series, first {peer.ticks:,} ticks" if peer.ticks else f"{len(keys)} series"
     return row_of(peer.name, ratios, source_of, seconds / ticks * 1e6, on)
+
+
+def keys_for(peer: Peer, data: dict[tuple[str, str], tuple[Any, Any]]) -> list[tuple[str, str]]:
+    """The series that a peer gets: all, or some evenly spread over the list where it is slow."""
+    keys = list(data)
+    if peer.series is None or peer.series >= len(keys):
+        return keys
+    return [keys[round(i)] for i in np.linspace(0, len(keys) - 1, peer.series)]
+
+
+def measure_beside(peer: Peer, data: dict[tuple[str, str], tuple[Any, Any]]) -> dict[str, Any]:
+    """Run `accurate` over the very ticks that a slow peer got, so that the two compare."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "some.csv"
+        with path.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(("source", "series", "ts", "value"))
+            for key in (keys := keys_for(peer, data)):
+                ts, y = (column[: peer.ticks].tolist() for column in data[key])
+                writer.writerows((*key, one_ts, repr(one_y)) for one_ts, one_y in zip(ts, y, strict=True))
+        row = measure_profile("accurate", path)
+    return row | {
+        "model": f"foretick, the ticks of {peer.name}",
+        "on": f"{len(keys)} series, first {peer.ticks:,} ticks",
+    }
 
 
 def measure_profile(profile: str, path: Path) -> dict[str, Any]:
@@ -149,7 +173,8 @@ def write_page(text: str) -> None:
 
 
 def main() -> int:
-    names = [*PEERS, *PROFILES]
+    slow = {f"beside-{name}": peer for name, peer in PEERS.items() if peer.ticks}
+    names = [*PEERS, *slow, *PROFILES]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="?", type=Path, default=Path(os.environ.get("FORETICK_TEST_DATA", DATA)))
     parser.add_argument("--only", default=",".join(names), help=f"some of {','.join(names)}")
@@ -158,13 +183,18 @@ def main() -> int:
     if unknown := set(wanted) - set(names):
         parser.error(f"there is no {', '.join(sorted(unknown))}")
     if not arguments.data.exists():
-        print(f"no series in {arguments.data}: name a CSV of source, series, ts, value (gzipped), or set FORETICK_TEST_DATA")
+        print(
+            f"no series in {arguments.data}: name a CSV of source, series, ts, value (gzipped), or set FORETICK_TEST_DATA"
+        )
         return 0
     KEPT.mkdir(parents=True, exist_ok=True)
     data = read(arguments.data)
     for name in wanted:
         print(f"{name} …", file=sys.stderr, flush=True)
-        row = measure_profile(name, arguments.data) if name in PROFILES else measure_peer(PEERS[name], data)
+        if name in PROFILES:
+            row = measure_profile(name, arguments.data)
+        else:
+            row = measure_beside(slow[name], data) if name in slow else measure_peer(PEERS[name], data)
         (KEPT / f"{name}.json").write_text(json.dumps(row))
     rows = [json.loads((KEPT / f"{name}.json").read_text()) for name in names if (KEPT / f"{name}.json").exists()]
     text = table(rows)
