@@ -24,30 +24,34 @@ def test_entries_that_were_trimmed_unread_do_not_count_as_lag(
     monkeypatch.setattr(lookout, "SURVEY_EVERY_SECONDS", 0.0)
     client = redis_server.client()
     ids = push(client, 100)
-    entered, allowed = threading.Semaphore(0), threading.Semaphore(0)
+    moved = threading.Condition()
+    seen, allowed = 0, 1  # ticks; the engine stands still once it has seen as many as are allowed
 
     def slowly(engine: Memory, ticks: Ticks) -> Forecasts:
-        entered.release()
-        assert allowed.acquire(timeout=10)
+        nonlocal seen
+        with moved:
+            seen += len(ticks)
+            assert moved.wait_for(lambda: seen < allowed, timeout=60)
         return Memory.advance(engine, ticks)
+
+    def allow(ticks: int) -> None:
+        nonlocal allowed
+        with moved:
+            allowed = ticks
+            moved.notify_all()
 
     loop = Loop(redis_server.url, count=10)
     loop.engine = slowly
     loop.start()
     try:
-        assert entered.acquire(timeout=10)  # the first ten
-        allowed.release()
-        assert entered.acquire(timeout=10)  # the second ten are read, too
+        wait_until(lambda: seen, what="an engine that is at the first ten ticks")
         client.xtrim("ticks", maxlen=50, approximate=False)
-        allowed.release()
-        assert entered.acquire(timeout=10)
+        allow(11)
+        wait_until(lambda: position(client) == (ids[9], 50, 50), what="the count of what is gone")
         assert loop.metric("stream_lag_ticks", stream="ticks") == 50
-        allowed.release()
-        assert entered.acquire(timeout=10)
-        wait_until(lambda: position(client)[0] == ids[59], what="the commit of the sixtieth")
-        assert position(client) == (ids[59], 60, 40)
+        allow(21)
+        wait_until(lambda: position(client) == (ids[59], 60, 40), what="ten more")
         assert loop.metric("stream_lag_ticks", stream="ticks") == 40
     finally:
-        for _ in range(10):
-            allowed.release()
+        allow(1000)
         loop.stop()

@@ -24,7 +24,7 @@ def test_whatever_fails_every_tick_has_the_one_answer_of_an_undisturbed_run(part
         assert not report.violations, f"make simulate SEED={seed}\n{report}"
 
 
-@pytest.mark.parametrize("seed", [9006])
+@pytest.mark.parametrize("seed", [9006, 30308])
 def test_a_seed_that_once_failed_does_so_no_more(seed: int) -> None:
     report = World(seed).run()
     assert not report.violations, report

@@ -72,16 +72,16 @@ class Lookout:
             raise StartOver("the input is another one than before", state.name)
         if position == info.top:
             self._telemetry.set_lag(stream, 0, 0.0)
-            _recount(state, info.added, pending)
+            _recount(state, position, info.added, pending)
             return
         if info.first is not None and later(info.first, position):  # all that is there is unread
-            _recount(state, info.gone, pending)
+            _recount(state, position, info.gone, pending)
         lag = max(info.added - state.entries_read - _coming(state, pending), 0)
         seconds = time.time() + self._clock_offset_seconds - id_order(position)[0] / 1000
         self._telemetry.set_lag(stream, lag, max(seconds, 0.0))
 
 
-def _recount(state: StreamState, read: int, pending: Pending) -> None:
+def _recount(state: StreamState, position: bytes, read: int, pending: Pending) -> None:
     """Correct the count of entries up to where we are, which trimming and deleting put wrong.
 
     At the stream's end all that was ever added was read; before its first entry, all that is gone.
@@ -90,8 +90,7 @@ def _recount(state: StreamState, read: int, pending: Pending) -> None:
     if state.entries_read + coming == read:
         return
     state.entries_read = read - coming
-    if not coming:  # else the next commit has the right count
-        pending.commit.commands.append(set_position(state.keys.stream, state.position, read))
+    pending.commit.commands.append(set_position(state.keys.stream, position, read))  # the last word of this commit
 
 
 def _coming(state: StreamState, pending: Pending) -> int:
