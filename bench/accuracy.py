@@ -183,9 +183,7 @@ def main() -> int:
     if unknown := set(wanted) - set(names):
         parser.error(f"there is no {', '.join(sorted(unknown))}")
     if not arguments.data.exists():
-        print(
-            f"no series in {arguments.data}: name a CSV of source, series, ts, value (gzipped), or set FORETICK_TEST_DATA"
-        )
+        print(f"no series in {arguments.data}: name a CSV of source, series, ts, value, or set FORETICK_TEST_DATA")
         return 0
     KEPT.mkdir(parents=True, exist_ok=True)
     data = read(arguments.data)
