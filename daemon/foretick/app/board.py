@@ -21,7 +21,7 @@ BARS = 27  # what 80 columns have left, less one for the forecast
 SETTLED_MIN = 20  # errors before a skill is shown: fewer say nothing
 LATENCIES = 2000  # the p99 of fewer than some hundred is their maximum
 RATE_SECONDS = 5.0  # ticks per second are counted over this time
-ANOMALOUS = 2.0  # so many half-widths of the widest interval from its middle: one tick in twenty is beyond 1 by promise
+FAR = 2.0  # so many half-widths of the widest interval from its middle: one tick in twenty is beyond 1 by promise
 
 
 @dataclass
@@ -38,8 +38,8 @@ class Row:
         settled: forecasts that have met their actual.
         bounded: those of them that had an interval.
         held: those of these whose actual lay within.
-        anomalies: actuals far beyond it.
-        bars: of the latest stretches of ticks, the mean value and whether there was an anomaly.
+        far_outside: actuals twice beyond it or more.
+        bars: of the latest stretches of ticks, the mean value and whether one of them was far outside.
     """
 
     y: float = 0.0
@@ -53,10 +53,10 @@ class Row:
     naive_absolute_error: float = 0.0
     bounded: int = 0
     held: int = 0
-    anomalies: int = 0
+    far_outside: int = 0
     bars: deque[tuple[float, bool]] = field(default_factory=lambda: deque(maxlen=BARS))
     bar: list[float] = field(default_factory=list)
-    is_bar_anomalous: bool = False
+    has_bar_far: bool = False
     bar_ticks: int = BAR_TICKS
 
     def observe(self, forecast: SeenForecast) -> None:
@@ -72,18 +72,18 @@ class Row:
         self.lower, self.upper = forecast.lower, forecast.upper
         self.bar.append(forecast.y)
         if len(self.bar) == self.bar_ticks:
-            self.bars.append((sum(self.bar) / self.bar_ticks, self.is_bar_anomalous))
+            self.bars.append((sum(self.bar) / self.bar_ticks, self.has_bar_far))
             self.bar.clear()
-            self.is_bar_anomalous = False
+            self.has_bar_far = False
 
     def _judge(self, y: float, lower: float, upper: float) -> None:
         """Whether the interval held, and how far beyond it the actual lay."""
         self.bounded += 1
         self.held += lower <= y <= upper
         beyond = lower - self.yhat if y < self.yhat else upper - self.yhat
-        if abs(y - self.yhat) > ANOMALOUS * abs(beyond):
-            self.anomalies += 1
-            self.is_bar_anomalous = True
+        if abs(y - self.yhat) > FAR * abs(beyond):
+            self.far_outside += 1
+            self.has_bar_far = True
 
     @property
     def ratio(self) -> float | None:
@@ -149,9 +149,9 @@ class Board:
         return sum(row.held for row in self.rows.values()) / bounded if bounded >= SETTLED_MIN else None
 
     @property
-    def anomalies(self) -> int:
+    def far_outside(self) -> int:
         """Actuals far beyond their widest interval."""
-        return sum(row.anomalies for row in self.rows.values())
+        return sum(row.far_outside for row in self.rows.values())
 
     @property
     def skill(self) -> float | None:

@@ -125,8 +125,8 @@ def promises(board: Board) -> Text:
     line.append("…" if skill is None else f"{skill:+.1%}", f"bold {_style(None if skill is None else 1.0 - skill)}")
     line.append("   widest intervals held ")
     line.append("…" if held is None else f"{held:.1%}", "bold")
-    if board.anomalies:
-        line.append(f"   {board.anomalies:,} anomal{'y' if board.anomalies == 1 else 'ies'}", "bold red")
+    if board.far_outside:
+        line.append(f"   {board.far_outside:,} far outside", "bold red")
     return line
 
 
@@ -154,20 +154,20 @@ def legend() -> tuple[Text, Text]:
         Text("skill = 1 - |error| / naive on the same ticks; naive: the next value is the last", "dim"),
         Text.assemble(
             ("▅", "cyan"), (" actual  ", "dim"), ("▅", "yellow"), (" forecast of the next  ", "dim"),
-            ("▅", "bold red"), (" anomaly: twice beyond its widest interval", "dim"),
+            ("▅", "bold red"), (" far outside: twice its widest interval", "dim"),
         ),
     )  # fmt: skip
 
 
 def graph(row: Row) -> Text:
-    """The last actuals as bars, anomalies red, and the forecast of the next behind them."""
+    """The last actuals as bars, those far outside red, and the forecast of the next behind them."""
     values = [value for value, _ in row.bars]
     if not values:
         return Text("")
     bars = sparkline([*values, row.yhat])
     text = Text(" " * (BARS + 1 - len(bars)))
-    for bar, (_, is_anomalous) in zip(bars, row.bars, strict=False):
-        text.append(bar, "bold red" if is_anomalous else "cyan")
+    for bar, (_, is_far) in zip(bars, row.bars, strict=False):
+        text.append(bar, "bold red" if is_far else "cyan")
     return text.append(bars[-1], "yellow")
 
 

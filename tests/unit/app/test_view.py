@@ -155,11 +155,11 @@ def test_what_the_intervals_held_and_what_was_far_outside_are_counted():
         [seen(y=0.0, yhat=1.0, bounds=(0.0, 2.0)), *(seen(y=y, yhat=1.0, bounds=(0.0, 2.0)) for y in (1, 2.5, 9))]
     )
     row = board.rows["a"]
-    assert (row.bounded, row.held, row.anomalies) == (3, 1, 1)
+    assert (row.bounded, row.held, row.far_outside) == (3, 1, 1)
     assert board.held is None  # of three nothing can be said
     board.observe([seen(y=1.0, yhat=1.0, bounds=(0.0, 2.0)) for _ in range(17)])
     assert board.held == pytest.approx(18 / 20)
-    assert "widest intervals held 90.0%   1 anomaly" in shown(board)
+    assert "widest intervals held 90.0%   1 far outside" in shown(board)
 
 
 def test_the_graph_ends_with_the_forecast_and_marks_what_was_far_outside():
