@@ -13,7 +13,7 @@ SCREENSHOTS ?=
 BUILDER   ?= docker
 IMAGE_ARGS ?=
 
-.PHONY: help demo test simulate lint format chaos bench soak accuracy docs page-test dashboards dashboards-test alerts-test image deploy-test systemd-test image-test kubernetes-test clean
+.PHONY: help demo test simulate lint format chaos bench scale soak accuracy docs page-test dashboards dashboards-test alerts-test image deploy-test systemd-test image-test kubernetes-test clean
 .DEFAULT_GOAL := help
 
 help: ## list what can be made
@@ -48,8 +48,13 @@ format: $(VENV)/.installed ## rewrite the code in the house style
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.installed ## speed against a bare redis-py loop, on a quiet machine; under 6 minutes
-	@cd bench && for script in throughput latency breakdown; do ../$(BIN)/python $$script.py || exit 1; done
+bench: $(VENV)/.installed ## speed against a floor in C and a bare redis-py loop, on a quiet machine; about 6 minutes
+	@cd bench && ../$(BIN)/python throughput.py --runs 5 --scale 0.4
+	@cd bench && ../$(BIN)/python latency.py --ticks 1000 --flat 100000
+	@cd bench && ../$(BIN)/python metrics.py
+
+scale: $(VENV)/.installed ## cost of a tick, memory and checkpoints from ten series to a million, into docs/scale.png; 2 to 4 minutes
+	@cd bench && ../$(BIN)/python scale.py
 
 soak: $(VENV)/.installed ## whether anything grows under steady load: MINUTES=30; samples in soak.csv, soak.png
 	@cd bench && ../$(BIN)/python soak.py --minutes $(MINUTES) --out ../soak

@@ -90,7 +90,7 @@ def plans(profile: str, scale: float, chosen: set[int]) -> list[Plan]:
     for n_series, thousands in ((10, 60), (100, 100), (1_000, 200), (10_000, 400), (100_000, 500)):
         if n_series not in chosen:
             continue
-        peer_ticks, ticks = int(50_000 * scale), int(thousands * 1000 * scale)
+        peer_ticks, ticks = int(50_000 * scale), max(int(thousands * 1000 * scale), 5 * n_series // 2)
         warm = WARM_TICKS * n_series
         begin = warm if warm <= ticks // 2 else min(n_series, ticks // 2)  # at least all are known
         trials = [
