@@ -66,6 +66,15 @@ def test_many_matches_are_cut_and_said_to_be(monkeypatch: pytest.MonkeyPatch) ->
     assert [row["series"] for row in everything["rows"][:2]] == ["s399", "s398"]
 
 
+def test_a_search_that_takes_too_long_ends_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_series, "STRETCH_NAMES", 10)
+    monkeypatch.setattr(live_series, "SEARCH_MAX_SECONDS", 0.0)
+    many = states([b"t\0s%d" % i for i in range(400)], error=[1.0] * 400)
+    found = SeriesList(lambda: [many]).ask("worst", "s")
+    assert found["more"]
+    assert 0 < found["matches"] < 400
+
+
 def test_the_same_question_is_answered_from_memory_for_a_while() -> None:
     asked = []
     listing = SeriesList(lambda: [asked.append(1) or ONE][:1])

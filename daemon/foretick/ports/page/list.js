@@ -73,7 +73,8 @@ export class SeriesList {
   #count(text) {
     const { total, matches, more } = this.told;
     const shown = this.rows.length;
-    if (text && !matches) say("count", `No series is called like “${text}”.`);
+    if (text && !matches && more) say("count", "Nothing found in time among so many series: type more of the name.");
+    else if (text && !matches) say("count", `No series is called like “${text}”.`);
     else if (text) say("count", `${more ? "over " : ""}${short(matches)} of ${short(total)} series match${shown < matches ? `, the first ${shown} shown` : ""}`);
     else say("count", shown < total ? `the first ${shown} of ${short(total)} series: search for the others` : `${total} series`);
   }
