@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from functools import cache
 from typing import TYPE_CHECKING
 
 import yaml
@@ -37,9 +38,15 @@ def panels(dashboard: dict) -> list[dict]:
     return [panel for panel in [*dashboard["panels"], *inner] if panel["type"] != "row"]
 
 
+@cache
+def read_yaml(path: Path) -> dict:
+    """The file's contents, read once: YAML is slow."""
+    return yaml.safe_load(path.read_text())
+
+
 def rules(kind: str) -> dict[str, dict]:
     """Alerts (`alert`) or recording rules (`record`), by name."""
-    groups = yaml.safe_load(RULES.read_text())["groups"]
+    groups = read_yaml(RULES)["groups"]
     return {rule[kind]: rule for group in groups for rule in group["rules"] if kind in rule}
 
 

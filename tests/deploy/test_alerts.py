@@ -6,9 +6,8 @@ import re
 import subprocess
 
 import pytest
-import yaml
 
-from monitoring import RULE_TESTS, RULES, RUNBOOK, anchors, binary, rules
+from monitoring import RULE_TESTS, RULES, RUNBOOK, anchors, binary, read_yaml, rules
 
 ALERTS = rules("alert")
 ASKED_FOR = {
@@ -27,7 +26,7 @@ def test_every_alert_fires_and_is_silent_where_promtool_says_so():
 def test_promtool_is_shown_a_day_on_which_it_fires_and_one_on_which_it_does_not(name):
     shown = [
         (bool(one["exp_alerts"]), len({str(series) for series in test["input_series"]}))
-        for test in yaml.safe_load(RULE_TESTS.read_text())["tests"]
+        for test in read_yaml(RULE_TESTS)["tests"]
         for one in test.get("alert_rule_test", [])
         if one["alertname"] == name
     ]
