@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 import torch
 
+from deployed import Certificates
 from foretick import cli
 from foretick.app.initial import save_knowledge
 from foretick.app.recipes import recipe_of
 from foretick.app.settings import Settings
 from foretick.core.engine import Engine
 from foretick.core.learner import Knowledge
-from foretick.ports.embedded import EmbeddedServer
+from foretick.ports.embedded import EmbeddedServer, free_port
 from forked import ForkedDaemon
 from partitions import push, wait_answered
 from servers import REPOSITORY
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.redis
 
 ROW = re.compile(r"^\| (`{1,2})(.+?)\1 \| (\d+) \| ", re.MULTILINE)
-NOBODY = "redis://127.0.0.1:1"
+NOBODY, TLS_NOBODY = "redis://127.0.0.1:1", "rediss://127.0.0.1:1"
 AT_ONCE = ("--set", "learn.trainer=inline", "--set", "redis.connect_deadline=0", "--set", "http.port=0")
 
 
@@ -94,6 +95,10 @@ ATTEMPTS = [
     run("--embedded", "--set", "state_dir=/proc/x", *AT_ONCE, message="the embedded server cannot write"),
     run("--redis-url", NOBODY, "--set", "model.init=none", *AT_ONCE, message="…: cannot be read: …"),
     run("--redis-url", NOBODY, "--set", "model.init=empty", *AT_ONCE, message="…: no file of"),
+    run("--redis-url", NOBODY, "--set", "redis.ca=empty", *AT_ONCE, message="redis.ca needs TLS"),
+    run("--redis-url", TLS_NOBODY, "--set", "redis.key=empty", *AT_ONCE, message="redis.key needs redis.cert"),
+    run("--redis-url", TLS_NOBODY, "--set", "redis.ca=none", *AT_ONCE, message="redis.ca: … cannot be read"),
+    run("--redis-url", TLS_NOBODY, "--set", "redis.ca=empty", *AT_ONCE, message="redis.ca: … holds no"),
     run("--redis-url", NOBODY, *AT_ONCE, message="Redis did not answer within … s: … Connection refused."),
     run("--redis-url", "redis://no.invalid", *AT_ONCE, message="Redis did not answer within … s: … Name or"),
     run("--redis-url", "unix:///none", *AT_ONCE, message="Redis did not answer within … s: … No such file"),
@@ -105,6 +110,11 @@ STAGED = (  # need something beside them, below
     "the embedded server cannot read its own file",
     "model.init: … is of another model",
     "Redis did not answer within … s: LOADING",
+    "redis.url names several servers",
+    "Redis did not answer within … s: Timeout",
+    "redis.cert, redis.key",
+    "Redis does not let us in: its certificate",
+    "Redis does not let us in: the TLS handshake",
     "Redis does not let us in: invalid",
     "Redis does not let us in: Auth",
     "Redis does not let us in: …",
@@ -184,6 +194,34 @@ def test_redis_refusals_are_told_apart(meet, private_server):
     client = server.client(password="right")
     client.acl_setuser("idle", enabled=True, passwords=["+x"], commands=["+hello"])
     meet(Attempt((*asked, url.replace("//", "//idle:x@")), "Redis does not let us in: …"))
+
+
+def test_who_is_not_trusted_is_told_apart(meet, private_server, tmp_path, monkeypatch):
+    monkeypatch.setattr("foretick.ports.route.CONNECT_TIMEOUT_SECONDS", 0.5)
+    certificates = Certificates(tmp_path)
+    certificates.sign("server")
+    certificates.sign("client")
+    path, port = certificates.path, free_port()
+    files = {"tls_ca_cert_file": "ca.crt", "tls_cert_file": "server.crt", "tls_key_file": "server.key"}
+    server = private_server(
+        "redis",
+        tls_port=str(port),
+        tls_protocols="TLSv1.2",  # of which a refused client hears in the handshake
+        **{name: path(file) for name, file in files.items()},
+    )
+    asked = ("run", *AT_ONCE, "--redis-url", f"rediss://127.0.0.1:{port}")
+    trusted = (*asked, "--set", f"redis.ca={path('ca.crt')}")
+    pair = ("--set", f"redis.cert={path('client.crt')}", "--set", f"redis.key={path('server.key')}")
+    meet(Attempt(asked, "Redis does not let us in: its certificate"))
+    meet(Attempt(trusted, "Redis does not let us in: the TLS handshake"))
+    meet(Attempt((*trusted, *pair), "redis.cert, redis.key"))
+    plain = f"rediss://127.0.0.1:{server.port}"
+    meet(Attempt(("run", *AT_ONCE, "--redis-url", plain), "Redis did not answer within … s: Timeout"))
+
+
+def test_several_servers_have_to_be_a_cluster(meet, redis_server):
+    two = f"redis://127.0.0.1:{redis_server.port},127.0.0.1:1"
+    meet(run(*AT_ONCE, "--redis-url", two, message="redis.url names several servers"))
 
 
 def test_a_redis_that_loads_its_data_is_told(meet, private_server):
