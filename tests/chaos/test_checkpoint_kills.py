@@ -78,18 +78,21 @@ def test_kills_inside_checkpoints_change_no_forecast(
     producer = Producer(redis_server.client())
     traps = [(where, side) for where in WHERE for side in ("request", "reply")]
     rng.shuffle(traps)
-    for where, side in traps:
+    whole = 0  # starts that have a whole checkpoint before them
+    for at, (where, side) in enumerate(traps):
         killed.start()
         restored = killed.output().count("state_restored")
         print(f"kill at {where}, {side}; restored so far {restored} times")
         proxy.set_trap(Trap(WHERE[where], side, rng.randint(1, 3), rng.randrange(100_000)))
         producer.push_until(proxy.has_sprung.is_set, f"{where}, {side}")
         wait_until(lambda: killed.returncode is not None)
+        if (where, side) == ("the switch", "reply"):  # now done; before, pieces alone may lie about
+            whole = len(traps) - at
     killed.start()
     producer.push(20)
     client = producer.client
     wait_until(lambda: client.xlen(FORECASTS) == producer.sent, 60, "all answers")
-    assert killed.output().count("state_restored") >= len(traps) - 1
+    assert killed.output().count("state_restored") >= whole >= 1
     assert client.keys("*aside*") == []
     assert killed.terminate() == 0
     generations = client.keys("foretick:{default}:checkpoint:0*")

@@ -118,7 +118,7 @@ class Campaign:
             wait_until(lambda: self.crew.found_owner(owner), 60, "a successor")
         finally:
             owner.daemon.signal(signal.SIGCONT)
-        wait_until(lambda: total(owner.daemon.get("/metrics")[1], "lease_lost_total") >= 1, 60, "the loss of the lease")
+        wait_until(lambda: self._has_let_go(owner), 60, "an owner that knows that it is none")
 
     def finish(self) -> None:
         """All is pushed, answered and copied."""
@@ -136,6 +136,12 @@ class Campaign:
                 pipe.xadd("ticks", fields, id=entry_id)
             pipe.execute()
             self._copied = entries[-1][0]
+
+    @staticmethod
+    def _has_let_go(owner: Member) -> bool:
+        """Its commit was refused; or it saw its successor among the members before it tried one."""
+        lost = total(owner.daemon.get("/metrics")[1], "lease_lost_total") >= 1
+        return lost or bool(events(owner.daemon.output(), "partition_given_up"))
 
     def _let_pass(self, seconds_max: float) -> None:
         time.sleep(self.rng.uniform(0, seconds_max))  # the instant of the violence; nothing waits for it
