@@ -32,7 +32,7 @@ _SERIES_AT = 1  # of the flat fields
 
 def forecast_fields(decoded: Decoded, forecasts: Forecasts) -> list[Published]:
     """The entry id and the flat fields of every forecast, in entry-id order; refused ticks have none."""
-    published = np.flatnonzero(forecasts.verdict == Verdict.FORECAST)
+    published = np.flatnonzero(forecasts.verdict == Verdict.FORECAST.value)
     known = ~np.isnan(forecasts.values[published])
     if known.all():
         return _published(decoded, forecasts, published, forecasts.names)
@@ -87,7 +87,8 @@ def _forecast_columns(
 ) -> dict[bytes, Iterable[bytes]]:
     """The fields of a forecast in the order of the contract."""
     ticks = decoded.ticks
-    told = {name.encode(): _decimals(forecasts.column(name)[at].tolist()) for name in names}
+    columns = dict(zip(forecasts.names, forecasts.values[at].T.tolist(), strict=True))
+    told = {name.encode(): _decimals(columns[name]) for name in names}
     if ticks.y.ndim == 1:  # else the engine tells which features are forecast
         told = {b"y": _decimals(ticks.y[at].tolist())} | told
     return {
