@@ -13,7 +13,7 @@ SCREENSHOTS ?=
 BUILDER   ?= docker
 IMAGE_ARGS ?=
 
-.PHONY: help demo test simulate lint format chaos bench scale soak accuracy docs page-test dashboards dashboards-test alerts-test image deploy-test systemd-test image-test kubernetes-test clean
+.PHONY: help demo test simulate lint format chaos bench scale soak accuracy docs page-test dashboards dashboards-test alerts-test redis-test image deploy-test systemd-test image-test kubernetes-test clean
 .DEFAULT_GOAL := help
 
 help: ## list what can be made
@@ -79,6 +79,9 @@ dashboards: $(VENV)/.installed ## write Grafana's dashboards; RUNBOOK=https://â€
 page-test: $(VENV)/.installed ## the live page in a real Chromium; SCREENSHOTS=FOLDER keeps pictures; 2 minutes
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt 'playwright>=1.49'
 	FORETICK_TEST_SCREENSHOTS=$(SCREENSHOTS) $(BIN)/python -m pytest -m heavy tests/integration/test_page_browser.py $(PYTEST_ARGS)
+
+redis-test: $(VENV)/.installed ## a Redis Cluster under load: replicas 1 -> 3 -> 2, a master that dies, a slot that moves; 2 minutes
+	$(BIN)/python -m pytest -m heavy tests/integration/test_redis_scaling.py $(PYTEST_ARGS)
 
 dashboards-test: $(VENV)/.installed ## every panel's query against a real Prometheus and real daemons under load; 2 minutes
 	$(BIN)/python -m pytest -m heavy tests/deploy/test_dashboards_live.py $(PYTEST_ARGS)

@@ -137,7 +137,8 @@ class Cluster:
         with contextlib.closing(redis.Redis(port=source.port)) as client:
             while keys := self.ask(source, "GETKEYSINSLOT", slot, 10):
                 client.execute_command("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys)
-        for node in (target, source, *(node for node in self.masters if node not in (source, target))):
+        others = [node for node in self.masters if node not in (source, target) and node.alive()]
+        for node in (target, source, *others):
             self.ask(node, "SETSLOT", slot, "NODE", self.ask(target, "MYID"))
 
     def discard(self) -> None:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from foretick.errors import CommandFailed, ConnectionLost, RedisUnreachable, ServerRefused, UsageError
+from foretick.ports.connection import RedisConnection
 from foretick.ports.login import Login
 from foretick.ports.masking import mask_url
 from foretick.ports.route import Route
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
     from foretick.app.settings import Settings
     from foretick.app.settings_groups import RedisSettings
-    from foretick.ports.connection import RedisConnection
 
 REPLY_SECONDS = 5.0  # a person waits for the answer
 GLOB_CHARACTERS = frozenset("*?[]")
@@ -84,8 +84,15 @@ def is_glob(name: str) -> bool:
 
 
 @contextmanager
-def connected(settings: Settings, *, timeout_seconds: float = REPLY_SECONDS) -> Iterator[RedisConnection]:
+def connected(
+    settings: Settings, *, key: bytes | None = None, timeout_seconds: float = REPLY_SECONDS
+) -> Iterator[RedisConnection]:
     """A connection for the time of the block; what the block leaves unanswered ends the process with its exit status.
+
+    Args:
+        settings: name the server.
+        key: of the one stream that it is about; without it, keys from all over a cluster can be asked for.
+        timeout_seconds: longest silence while a reply is due.
 
     Raises:
         RedisUnreachable: nobody answers, or not any more.
@@ -93,7 +100,11 @@ def connected(settings: Settings, *, timeout_seconds: float = REPLY_SECONDS) -> 
     """
     route = server_of(settings)
     url = settings.redis.url or ""
-    connection = Switchboard(route, timeout_seconds=timeout_seconds)
+    connection: RedisConnection
+    if key is None:
+        connection = Switchboard(route, timeout_seconds=timeout_seconds)
+    else:
+        connection = RedisConnection(route, timeout_seconds=timeout_seconds, key=key)
     try:
         connection.open()
         yield connection

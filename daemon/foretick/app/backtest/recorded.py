@@ -42,7 +42,8 @@ def open_recorded(settings: Settings, text: str) -> Iterator[RecordedStream]:
         raise UsageError(f"{mask_url(text)}: {why}") from None
     stream = address.stream or plain_stream(settings, "backtest")
     redis = settings.redis.model_copy(update={"url": address.url})
-    with connected(settings.model_copy(update={"redis": redis, "embedded": False})) as connection:
+    there = settings.model_copy(update={"redis": redis, "embedded": False})
+    with connected(there, key=stream.encode()) as connection:
         yield RecordedStream(connection, stream.encode(), settings.prefix.encode())
 
 
