@@ -162,11 +162,13 @@ def draw(found: list[Found], windows: list[tuple[int, Found]], out: Path) -> Non
     )
     for axis, (across, up, of, what) in zip(axes, panels, strict=True):
         axis.semilogx(across, up, marker="o", color="#1f6feb")
-        axis.set_ylim(0, 1.15 * max(up))
+        if max(up) > 10 * min(up):
+            axis.set_yscale("log")
+        else:
+            axis.set_ylim(0, 1.15 * max(up))
         axis.set_xlabel(of)
         axis.set_title(what, fontsize=10)
         axis.grid(visible=True, alpha=0.3)
-    figure.tight_layout()
     save(figure, out)
 
 
