@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -44,7 +45,12 @@ def measure(daemons: int, options: argparse.Namespace) -> str:
     try:
         server.start()
         client = server.client()
-        settings = {"profile": options.profile, "learn__enabled": options.learn, "checkpoint__every": "0"}
+        settings: dict[str, object] = {
+            "profile": options.profile,
+            "learn__enabled": options.learn,
+            "checkpoint__every": "0",
+        }
+        settings["lease__ttl"] = "600s"  # the daemons stand still while the backlog is made
         for _ in range(daemons):
             made.append(DaemonProcess(server.url, **settings))
             made[-1].start(ready=False)
@@ -52,10 +58,14 @@ def measure(daemons: int, options: argparse.Namespace) -> str:
             client.xgroup_create(stream, "foretick", id="0-0", mkstream=True)
         wait_until(lambda: len({client.get(f"foretick:{{{i}}}:lease") for i in range(options.partitions)}) > 1, 120)
         wait_until(lambda: _are_even(client, options.partitions, daemons), 120, "even shares")
+        for one in made:
+            one.signal(signal.SIGSTOP)
         push(server, options)
         total = sum(client.xlen(stream) for stream in streams)
         answered = sum(client.xlen(output) for output in outputs)
         begun, core, core_redis = time.monotonic(), [core_seconds(one.pid) for one in made], core_seconds(server.pid)
+        for one in made:
+            one.signal(signal.SIGCONT)
         wait_until(lambda: sum(client.xlen(output) for output in outputs) == total, 1800, "all answers")
         wall = time.monotonic() - begun
         spent = [core_seconds(one.pid) - before for one, before in zip(made, core, strict=True)]
