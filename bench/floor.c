@@ -130,7 +130,7 @@ int main(int n_words, char **given) {
     reply_room = (size_t)64 << 20;
     reply = malloc(reply_room); request = malloc((size_t)COUNT_MAX * 1500); json = malloc(4096);
     words(6, "XGROUP", "CREATE", stream, "floor", "0", "MKSTREAM");
-    words(5, "SET", lease, "owner-1234-abcdef 1763712000000", "PX", "10000");
+    words(5, "SET", lease, "owner-1234-abcdef 1763712000000", "PX", "3600000");
     send_all(); skip(); skip();
     char position[64] = "0-0";
     for (long done = 0;;) {
@@ -145,7 +145,7 @@ int main(int n_words, char **given) {
             number('*', 2 + 2 * kept); word(text_of("HSET")); word(text_of(latest));
             for (int i = n - kept; i < n; i++) keep_latest(&ticks[i], told);
             words(7, "XGROUP", "SETID", stream, "floor", position, "ENTRIESREAD", entries);
-            words(3, "PEXPIRE", lease, "10000");
+            words(3, "PEXPIRE", lease, "3600000");
             words(1, "EXEC");
         }
         words(2, "WATCH", lease);
