@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import zlib
 
 import pytest
 
@@ -39,6 +40,21 @@ def test_a_recording_arrives_as_the_ticks_that_a_backtest_reads(server, tmp_path
     assert arrived.series == recorded.series
     assert arrived.ts.tolist() == recorded.ts.tolist()
     assert arrived.y.tolist() == recorded.y.tolist()
+
+
+def test_series_are_spread_over_partitions_each_in_the_order_of_its_ticks(redis_server, tmp_path):
+    path = history(tmp_path, n=300)
+    done = foretick(
+        "produce", str(path), "--speed", "max", "--partitions", "4", folder=tmp_path, redis__url=redis_server.url
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("sent 300 ticks to ticks:{0} … ticks:{3} in ")
+    client = redis_server.client()
+    for k in range(7):
+        stream = f"ticks:{{{zlib.crc32(f's{k}'.encode()) % 4}}}"
+        came = [float(fields[b"value"]) for _, fields in client.xrange(stream) if fields[b"series"] == b"s%d" % k]
+        assert came == [(i * 7919) % 1000 / 8 for i in range(k, 300, 7)]
+    assert sum(client.xlen(key) for key in client.keys("ticks*")) == 300
 
 
 def test_bad_rows_are_named_counted_and_left_out_unless_strict(redis_server, tmp_path):
