@@ -1,9 +1,10 @@
 """Where a tick's time goes: the stages of a turn, the parts of the engine, and the functions of the whole daemon.
 
-    python bench/breakdown.py [--ticks 20000] [--functions 14]
+    python bench/breakdown.py [--profile lean] [--batch 2000] [--ticks 20000] [--functions 14] [--engine]
 
 1. Stages: `foretick_turn_seconds` of a real daemon on a full stream; batches of 500.
-2. Parts of the engine: time on the core of each part less that of the parts inside it; the clock costs about 3% more.
+2. Parts of the engine: time on the core of each part less that of the parts inside it. The clock costs 1 µs a part
+   and round: read it as shares where rounds are small. `--engine` shows nothing else.
 3. Functions: a real daemon under cProfile, which triples the price of short Python functions: read the order only.
 """
 
@@ -19,7 +20,7 @@ import time
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -27,17 +28,23 @@ from rig import OFF, circumstances, consumer, fill, forget_readers, server, tabl
 
 from foretick.core import engine as engine_module
 from foretick.core import experts
+from foretick.core import model as model_module
 from foretick.core.arena import Arena
 from foretick.core.engine import Engine
+from foretick.core.ensemble import Ensemble
+from foretick.core.ensemble_compact import CompactEnsemble
+from foretick.core.features import Features
+from foretick.core.features_compact import CompactFeatures
+from foretick.core.intervals import Intervals
 from foretick.core.learner import InlineTrainer
-from foretick.core.linear import LinearExpert
 from foretick.core.lstm import Stepper
-from foretick.core.recipe import Recipe
+from foretick.core.model import Model
+from foretick.core.profiles import PROFILES
 from foretick.core.recorder import Recorder
 from foretick.core.records import Ticks
 from foretick.core.schedule import Schedule
 from foretick.core.scores import Tally
-from foretick.core.window import Window
+from foretick.core.tracking import Tracking
 from foretick.ports.embedded import free_port
 
 if TYPE_CHECKING:
@@ -61,36 +68,60 @@ NOT_OF_A_TURN = (
     "__build_class__",
 )  # waits, and the start
 BATCH = 500  # the daemon's default
-WARM_ROUNDS = 100  # ticks of each series before the engine is timed: the first job and the seasons are past
+WARM_ROUNDS = 40  # ticks of each series before the engine is timed: bounds are calibrated, seasons looked for
 STAGE = re.compile(r'foretick_turn_seconds_sum\{stage="(\w+)"\} ([0-9.e+-]+)')
 PARTS: tuple[tuple[Any, str, str], ...] = (  # owner, name, label
     (Engine, "advance", "advance: rest"),
     (Arena, "admit", "admit: rows by series id"),
     (Schedule, "take", "schedule"),
-    (engine_module, "_rounds", "split into rounds"),
-    (Engine, "_round", "round: rest"),
+    (engine_module, "rounds", "split into rounds"),
+    (Model, "round", "round: rest"),
     (Arena, "gather", "gather"),
     (Arena, "scatter", "scatter"),
-    (Engine, "_judge", "judge: late, duplicate"),
-    (Engine, "_reveal", "reveal: rest"),
+    (Model, "_reveal", "reveal: rest"),
+    (Model, "_average", "running means"),
+    (model_module, "rescale", "running means"),
     (experts, "update_mix", "mix"),
-    (engine_module, "update_scaling", "scaling"),
-    (engine_module, "update_seasons", "seasons"),
-    (Window, "push", "window: push"),
+    (Model, "_blend", "mix"),
     (Tally, "add", "scores"),
     (Tally, "weigh", "scores"),
-    (Engine, "_forecast", "forecast: rest"),
-    (engine_module, "features", "features: rest"),
-    (Window, "at", "window: look back"),
+    (Tally, "cover", "scores"),
+    (Model, "_score", "scores"),
+    (Tracking, "settle", "intervals"),
+    (Tracking, "told", "intervals"),
+    (Intervals, "settle", "intervals"),
+    (Intervals, "bound", "intervals"),
+    (Intervals, "told", "intervals"),
+    (Model, "_forecast", "forecast: rest"),
+    (Stepper, "step", "LSTM step"),
+    *(
+        (features, name, "features")
+        for features in (Features, CompactFeatures)
+        for name in ("recall", "observe", "take", "see")
+    ),
+    *(
+        (ensemble, name, "linear experts")
+        for ensemble in (Ensemble, CompactEnsemble)
+        for name in ("meet", "learn", "forecast_linear", "forecast_readout")
+    ),
     (Recorder, "reveal", "recorder"),
     (Recorder, "record", "recorder"),
-    (Stepper, "step", "LSTM step"),
-    (experts, "weights", "expert weights"),
-    (LinearExpert, "learn", "linear experts: learn"),
-    (LinearExpert, "forecast", "linear experts: forecast"),
     (Engine, "_cut", "learning: cut a job"),
     (InlineTrainer, "collect", "learning: compute a job"),
 )
+
+
+class Case(NamedTuple):
+    """One column of the table of parts."""
+
+    profile: str
+    series: int
+    batch: int
+    learning: bool = False
+
+    def __str__(self) -> str:
+        size = "one tick" if self.batch == 1 else f"{self.batch:,} ticks"
+        return f"{self.series:,} series, {size}" + (", learning on" if self.learning else "")
 
 
 class Stopwatch:
@@ -120,23 +151,23 @@ class Stopwatch:
         self.seconds.clear()
 
 
-def batches(n_ticks: int, n_series: int) -> list[Ticks]:
+def batches(n_ticks: int, n_series: int, size: int) -> list[Ticks]:
     rounds = -(-n_ticks // n_series)
     values = np.round(100 + np.cumsum(np.random.default_rng(0).standard_normal((rounds, n_series)), axis=0), 3)
     n = rounds * n_series
     ms = np.repeat(np.arange(rounds, dtype=np.int64) * 60_000, n_series)
     names = [b"sensor-%d" % (i % n_series) for i in range(n)]
     ticks = Ticks(names, ms, ms, np.ones(n, np.bool_), values.ravel())
-    return [ticks.slice(start, min(start + BATCH, n)) for start in range(0, n, BATCH)]
+    return [ticks.slice(start, min(start + size, n)) for start in range(0, n, size)]
 
 
-def engine_parts(n_series: int, n_ticks: int, stopwatch: Stopwatch, *, learning: bool) -> dict[str, float]:
+def engine_parts(case: Case, n_ticks: int, stopwatch: Stopwatch) -> dict[str, float]:
     """µs per tick by part; learning has its later pace from the start."""
-    recipe = Recipe()
-    engine = Engine(replace(recipe, learn=replace(recipe.learn, enabled=learning, early_until=0)))
-    warm = -(-WARM_ROUNDS * n_series // BATCH)  # batches
+    recipe = PROFILES[case.profile]()
+    engine = Engine(replace(recipe, learn=replace(recipe.learn, enabled=case.learning, early_until=0)))
+    warm = -(-WARM_ROUNDS * case.series // case.batch)  # batches
     ticks = 0
-    for number, batch in enumerate(batches(warm * BATCH + n_ticks, n_series)):
+    for number, batch in enumerate(batches(warm * case.batch + n_ticks, case.series, case.batch)):
         if number == warm:
             stopwatch.reset()
         ticks += len(batch) if number >= warm else 0
@@ -144,17 +175,22 @@ def engine_parts(n_series: int, n_ticks: int, stopwatch: Stopwatch, *, learning:
     return {label: seconds * 1e6 / ticks for label, seconds in stopwatch.seconds.items()}
 
 
-def parts_table(n_ticks: int) -> str:
+def parts_table(profile: str, batch: int, n_ticks: int) -> str:
     stopwatch = Stopwatch()
     for owner, name, label in PARTS:
-        setattr(owner, name, stopwatch.around(getattr(owner, name), label))
-    cases = [(10, False), (1000, False), (10, True)]
-    columns = [engine_parts(S, n_ticks if S == 10 else 10 * n_ticks, stopwatch, learning=on) for S, on in cases]
-    labels = sorted({label for column in columns for label in column}, key=lambda x: -columns[0].get(x, 0.0))
+        if name in vars(owner):
+            setattr(owner, name, stopwatch.around(getattr(owner, name), label))
+    cases = [
+        Case(profile, 1, 1),
+        *(Case(profile, S, batch) for S in (10, 1000, 10_000)),
+        Case(profile, 1000, batch, True),
+    ]
+    ticks = [n_ticks // 20, n_ticks // 2, *[10 * n_ticks] * 3]
+    columns = [engine_parts(case, n, stopwatch) for case, n in zip(cases, ticks, strict=True)]
+    labels = sorted({label for column in columns for label in column}, key=lambda x: -columns[2].get(x, 0.0))
     rows = [[label, *(f"{column.get(label, 0.0):.2f}" for column in columns)] for label in labels]
     rows.append(["**sum**", *(f"**{sum(column.values()):.2f}**" for column in columns)])
-    header = ["µs of the core per tick", "10 series", "1,000 series", "10 series, learning on (later pace)"]
-    return table(header, rows)
+    return table([f"{profile}, µs of the core per tick", *map(str, cases)], rows)
 
 
 def stages(client: redis.Redis, n_series: int, n_ticks: int) -> dict[str, float]:
@@ -199,13 +235,19 @@ def functions_table(client: redis.Redis, n_series: int, n_ticks: int, shown: int
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--ticks", type=int, default=10_000, help="at 10 series; more at 1,000")
+    parser.add_argument("--profile", default="lean", choices=PROFILES)
+    parser.add_argument("--batch", type=int, default=2000, help="ticks that the engine is given at a time")
+    parser.add_argument("--engine", action="store_true", help="the parts of the engine alone")
     parser.add_argument("--functions", type=int, default=14, help="lines of the last tables")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    if options.engine:
+        print(parts_table(options.profile, options.batch, options.ticks))
+        return
     with server() as client:
         print(f"## Where a tick's time goes\n\n{circumstances(client)}\n")
         print(f"### Stages of a turn\n\n{stages_table(client, options.ticks)}\n", flush=True)
-        print(f"### Parts of the engine\n\n{parts_table(options.ticks)}\n", flush=True)
+        print(f"### Parts of the engine\n\n{parts_table(options.profile, options.batch, options.ticks)}\n", flush=True)
         for n_series, n_ticks in ((10, options.ticks), (1000, 5 * options.ticks)):
             print(f"### Functions\n\n{functions_table(client, n_series, n_ticks, options.functions)}\n", flush=True)
 

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from foretick.core.block import ROW_BLOCK, ROWS_AT_ONCE, padded
 from foretick.core.features import WIDTH
-from foretick.core.lstm import ROW_BLOCK, SequenceModel, Shape, Stepper, init_weights
+from foretick.core.lstm import SequenceModel, Shape, Stepper, init_weights
 from property.engine_streams import few
 
 HIDDEN = st.sampled_from([1, 8, 16, 33])
@@ -44,12 +45,19 @@ def one_pass(shape, theta, x, state=None):
     return forecasts, *(torch.cat(list(state), dim=1).numpy() for state in (h, c))  # the layers side by side
 
 
+def step(stepper, x, h, c):
+    """One step of n series as rows, filled up as the engine does."""
+    at = padded(np.arange(len(x)))
+    zhat, *state = stepper.step(*(np.ascontiguousarray(part[at].T) for part in (x, h, c)))
+    return zhat[: len(x)], *(np.ascontiguousarray(part.T[: len(x)]) for part in state)
+
+
 def carried(stepper, x):
     n, T, _ = x.shape
     h = c = np.zeros((n, stepper.shape.carried), np.float32)
     forecasts = np.empty((n, T), np.float32)
     for t in range(T):
-        forecasts[:, t], h, c = stepper.step(x[:, t], h, c)
+        forecasts[:, t], h, c = step(stepper, x[:, t], h, c)
     return forecasts, h, c
 
 
@@ -87,7 +95,7 @@ def test_the_sequence_model_continues_chunk_by_chunk_from_the_steppers_state(H, 
         learned = model.forecast(theta, *map(torch.from_numpy, (piece, h, c)))[:, :, 0].numpy()
         np.testing.assert_allclose(learned, whole[:, start : start + length], rtol=1e-5, atol=2e-6)
         for t in range(length):
-            stepped, h, c = stepper.step(piece[:, t], h, c)
+            stepped, h, c = step(stepper, piece[:, t], h, c)
             np.testing.assert_allclose(stepped, learned[:, t], rtol=1e-5, atol=2e-6)
         start += length
 
@@ -99,7 +107,7 @@ def test_a_rows_bits_do_not_depend_on_the_rows_beside_it(H, L, n, data, seed):
     stepper, rng = Stepper(shape, weights(shape, seed)), np.random.default_rng(seed)
     x, h, c = (rng.standard_normal((n, width)).astype(np.float32) for width in (WIDTH, L * H, L * H))
     order = data.draw(st.lists(st.integers(0, n - 1), min_size=1, max_size=60))
-    for whole, chosen in zip(stepper.step(x, h, c), stepper.step(x[order], h[order], c[order]), strict=True):
+    for whole, chosen in zip(step(stepper, x, h, c), step(stepper, x[order], h[order], c[order]), strict=True):
         assert whole[order].tobytes() == chosen.tobytes()
 
 
@@ -107,10 +115,10 @@ def test_a_rows_bits_do_not_depend_on_the_rows_beside_it(H, L, n, data, seed):
 def test_a_rows_bits_are_the_same_in_every_size_of_batch(H, L):
     shape = Shape(WIDTH, H, L)
     stepper, rng = Stepper(shape, weights(shape, 0)), np.random.default_rng(0)
-    x, h, c = (rng.standard_normal((2100, width)).astype(np.float32) for width in (WIDTH, L * H, L * H))
-    alone = [stepper.step(x[i : i + 1], h[i : i + 1], c[i : i + 1]) for i in range(0, 2100, 7)]
-    for n in (2, 15, 16, 17, 100, 511, 1024, 2100):
-        together = stepper.step(x[:n], h[:n], c[:n])
+    x, h, c = (rng.standard_normal((ROWS_AT_ONCE, width)).astype(np.float32) for width in (WIDTH, L * H, L * H))
+    alone = [step(stepper, x[i : i + 1], h[i : i + 1], c[i : i + 1]) for i in range(0, ROWS_AT_ONCE, 7)]
+    for n in (2, 15, 16, 17, 100, 511, 768, ROWS_AT_ONCE):
+        together = step(stepper, x[:n], h[:n], c[:n])
         for k, i in enumerate(range(0, n, 7)):
             assert all(one[0].tobytes() == many[i].tobytes() for one, many in zip(alone[k], together, strict=True))
 
@@ -118,11 +126,11 @@ def test_a_rows_bits_are_the_same_in_every_size_of_batch(H, L):
 def test_a_second_thread_changes_no_bit_of_a_step():
     shape = Shape(WIDTH, 64)
     stepper, rng = Stepper(shape, weights(shape, 0)), np.random.default_rng(0)
-    x, h, c = (rng.standard_normal((1024, width)).astype(np.float32) for width in (WIDTH, 64, 64))
-    one = stepper.step(x, h, c)
+    x, h, c = (rng.standard_normal((ROWS_AT_ONCE, width)).astype(np.float32) for width in (WIDTH, 64, 64))
+    one = step(stepper, x, h, c)
     torch.set_num_threads(2)
     try:
-        two = stepper.step(x, h, c)
+        two = step(stepper, x, h, c)
     finally:
         torch.set_num_threads(1)
     assert all(a.tobytes() == b.tobytes() for a, b in zip(one, two, strict=True))
@@ -131,7 +139,7 @@ def test_a_second_thread_changes_no_bit_of_a_step():
 def test_a_step_leaves_its_arguments_alone():
     shape = Shape(4, 8)
     stepper, rng = Stepper(shape, weights(shape, 0)), np.random.default_rng(0)
-    given_ = [rng.standard_normal((5, width)).astype(np.float32) for width in (4, 8, 8)]
+    given_ = [rng.standard_normal((width, 16)).astype(np.float32) for width in (4, 8, 8)]
     kept = [part.copy() for part in given_]
     stepper.step(*given_)
     assert all(np.array_equal(a, b) for a, b in zip(given_, kept, strict=True))

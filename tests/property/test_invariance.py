@@ -180,6 +180,7 @@ def test_a_step_after_a_long_rest_does_not_drown_the_group_in_one_error():
     # The rest itself is 140,000 steps of s ← .995 s; here it is written down at once.
     for name in ("scale", "fast", "move"):
         engine._arena.records[name] *= 0.995**140_000
+    engine._arena.records["per_scale"] = 1.0 / engine._arena.records["scale"]
     drive(engine, ticks_of([(b"s0", MS + 600, None, y[-1] + 1.0)]))
     after = engine.scores()[0]
     assert after.scored == busy.scored + 1

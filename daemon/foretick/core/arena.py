@@ -1,7 +1,7 @@
 """All carried state of all series: one contiguous record per series, found by its name.
 
-State is a value: `gather` copies the records of distinct rows into a block, the engine computes a new block, `scatter`
-puts it back. Nothing else in the core remembers anything about a series.
+State is a value: `gather` copies the records of distinct rows into a block of columns, the engine computes new ones,
+`scatter` puts them back. Nothing else in the core remembers anything about a series.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from foretick.core import ensemble_compact, features
-from foretick.core.columns import FREE, ByteLog, Table
-from foretick.core.features_compact import season_count
+from foretick.core import ensemble_compact, features, features_compact
+from foretick.core.block import Block
+from foretick.core.columns import FREE, ByteLog, Table, as_slice
 from foretick.core.recipe import IntervalRecipe
+from foretick.core.scaling import running_means
 from foretick.core.window import Window
 
 if TYPE_CHECKING:
@@ -24,10 +25,11 @@ if TYPE_CHECKING:
 
     from foretick.core.recipe import Recipe
 
-Block = np.ndarray[tuple[int], np.dtype[np.void]]  # (n,) records of `record_dtype`
+Records = np.ndarray[tuple[int], np.dtype[np.void]]  # (n,) of `record_dtype`
 
 NEVER_MS = np.iinfo(np.int64).max  # a free row is not forgotten again, and the last to be looked at
 _MARKS = frozenset({"slots", "last_cut"})  # columns that change at cuts, for series that did not tick
+_BLOCKS_KEPT = 4  # of different sizes, a megabyte each at most: making the pages anew costs more than a small round
 _FIRST_ROWS = 64  # rows of a new arena; doubles from there
 
 
@@ -43,18 +45,12 @@ def record_dtype(recipe: Recipe, experts: int) -> np.dtype[np.void]:
         ("gap", np.int64),  # its spacing from the tick before, ms
         ("y", np.float64),  # its value
         ("yhat", np.float64),  # the standing forecast
-        ("scale", np.float64),  # s, running mean absolute first difference
-        ("fast", np.float64),  # the same with a short memory
-        ("move", np.float64),  # the same without a bound on outliers: the unit of the live scores
-        ("spacing", np.float32),  # running mean of the gap
+        *((name, np.float64) for name in running_means(recipe)),
+        ("per_scale", np.float64),  # 1/s; 0 where the series has been constant
         ("deviation", np.float64, (averages,)),  # y − moving average, one per rate
         ("late_run", np.int32),  # late ticks in a row
-        ("mean_error", np.float32),  # |y − ŷ| over ~1,000 ticks, for people to look at
-        ("mean_naive", np.float32),  # the same of the naive forecast
-        ("anomaly", np.float64),  # of the newest tick; NaN before calibration
         ("correction", np.float32, (2 * levels,)),  # q of each bound, in residual sizes
         ("phat", np.float32),  # the standing forecast's change, in scales
-        ("mix_loss", np.float32),  # ℓ, running |z − p|
         ("expert", np.float32, (experts,)),  # E, the standing expert forecasts, in scales
         ("regret", np.float32, (experts,)),  # R
         ("regret_square", np.float32, (experts,)),  # V
@@ -62,17 +58,11 @@ def record_dtype(recipe: Recipe, experts: int) -> np.dtype[np.void]:
         ("c", np.float32, (H,)),  # cell state
     ]
     if recipe.compact:
-        seasons = season_count(recipe.compact)
-        fields += [
-            ("swing", np.float64, (seasons,)),  # D, the change since one season ago, in scales
-            ("season", np.int32, (seasons,)),  # seasonal lags in ticks; 0 where there is none
-            # What the standing linear forecast was made from, as it was kept.
-            ("linear_x", np.float16, (ensemble_compact.linear_width(recipe),)),
-        ]
+        fields += ensemble_compact.fields(recipe) + features_compact.fields(recipe.compact)
     else:
         fields += [
-            ("season", np.int32, (2,)),
-            ("linear_x", np.float32, (features.linear_width(recipe),)),
+            ("season", np.int32, (2,)),  # seasonal lags in ticks; 0 where there is none
+            ("linear_x", np.float32, (features.linear_width(recipe),)),  # what the linear forecasts were made from
             ("inputs", np.float32, (features.input_width(recipe),)),  # the LSTM's latest inputs
         ]
     if isinstance(recipe.interval, IntervalRecipe):
@@ -81,8 +71,6 @@ def record_dtype(recipe: Recipe, experts: int) -> np.dtype[np.void]:
             ("residuals_seen", np.int64),
             ("bounds", np.float64, (2 * levels,)),  # of the standing forecast: lower sides, then upper
         ]
-    else:
-        fields += [("residual_fast", np.float32)]  # running mean |y − ŷ| of short memory, in scales
     fields.sort(key=lambda field: -np.dtype(field[1]).itemsize)  # leaves no holes
     return np.dtype(fields, align=True)
 
@@ -112,6 +100,11 @@ class Arena:
         self._free: list[int] = []  # rows of series that were forgotten: a heap, so that the first is taken first
         self.max_series = recipe.max_series  # rows at most; may change at any time
         self._row_of: dict[bytes, int] = {}
+        names = tuple(running_means(recipe))
+        self._spans = {"means": (names[0], names[-1])}
+        if compact:
+            self._spans["sizes"] = ("linear_size", "kalman_size")
+        self._blocks: dict[int, Block] = {}  # by number of rows
         self._blank = self.blank(1).view(np.uint8)
 
     def __len__(self) -> int:
@@ -137,7 +130,7 @@ class Arena:
         return self._names.content
 
     @property
-    def records(self) -> Block:
+    def records(self) -> Records:
         """(S,) the records themselves, not copied."""
         return self._bytes.rows[: len(self)].view(self.dtype)[:, 0]
 
@@ -247,25 +240,34 @@ class Arena:
         self._touched.rows[row] = True
         return row
 
-    def blank(self, n: int) -> Block:
+    def blank(self, n: int) -> Records:
         """(n,) records of series that have seen no tick."""
-        block = np.zeros(n, self.dtype)
-        block["t"] = -1
-        block["anomaly"] = np.nan
+        records = np.zeros(n, self.dtype)
+        records["t"] = -1
         if "bounds" in (self.dtype.names or ()):
-            block["bounds"] = np.nan
-        return block
+            records["bounds"] = np.nan
+        return records
 
     def gather(self, rows: NDArray[np.int64]) -> Block:
-        """(n,) a copy of the records of distinct rows, which now count as touched."""
+        """The records of distinct rows as columns; these rows now count as touched.
+
+        The block is used again for as many rows: what is to outlive the round is copied out of it.
+        """
         self._touched.rows[rows] = True
-        # Bytes copy 5 times faster than fields.
-        return self._bytes.rows.take(rows, axis=0).view(self.dtype)[:, 0]
+        block = self._blocks.get(len(rows))
+        if block is None:
+            if len(self._blocks) >= _BLOCKS_KEPT:
+                self._blocks.clear()
+            block = self._blocks[len(rows)] = Block(self.dtype, len(rows), self._spans)
+        self._bytes.rows.take(rows, axis=0, out=block.records, mode="clip")  # clip: the default copies once more
+        block.unfold()
+        return block
 
     def scatter(self, rows: NDArray[np.int64], block: Block) -> None:
-        """Put records back."""
-        width = f"V{self.dtype.itemsize}"
-        self._bytes.rows.view(width)[:, 0][rows] = block.view(width)
+        """Put the block's records back into their rows, given without repetition."""
+        block.fold()
+        width = f"V{self.dtype.itemsize}"  # opaque records copy 5 times faster than fields
+        self._bytes.rows.view(width)[:, 0][as_slice(rows)] = block.records[: len(rows)].view(width)[:, 0]
 
     def restore(self, names: Iterable[bytes | None], columns: dict[str, NDArray[Any]]) -> None:
         """Become the arena whose `names`, `rows` and `marks` these are."""

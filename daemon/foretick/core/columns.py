@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
+
+Columns = Mapping[str, "NDArray[Any]"]  # arrays of n series by name, the series last: (n,) or (k, n)
 
 FREE = -1  # length of the id in a row that is free
 _FIRST_BYTES = 1024  # of a new log; doubles from there

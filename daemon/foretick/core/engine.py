@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from foretick.core.block import ROW_BLOCK
 from foretick.core.learner import InlineTrainer, Job, Knowledge, Trainer, learning_rate
 from foretick.core.life import Life
 from foretick.core.model import Model
@@ -133,16 +134,17 @@ class Engine:
 
         Of several targets, of the first.
         """
-        block = self._arena.records[self._arena.find(self._targets.names_of(series))]
-        return block["scale"], block["expert"]
+        records = self._arena.records[self._arena.find(self._targets.names_of(series))]
+        return records["scale"], records["expert"]
 
     def weights(self, name: bytes) -> dict[str, float]:
         """The experts' weights in a standing forecast, for another thread; none where `SeriesStates.names` lacks it."""
         [row] = self._arena.find([name]).tolist()
         if row < 0:
             return {}
-        [weights] = self._model.weights(self._arena.records[[row]]).tolist()
-        return dict(zip(self.experts, weights, strict=True))
+        records = self._arena.records[[row] * ROW_BLOCK]
+        weights = self._model.weights({f: np.ascontiguousarray(records[f].T) for f in ("regret", "regret_square")})
+        return dict(zip(self.experts, weights[:, 0].tolist(), strict=True))
 
     def advance(self, ticks: Ticks) -> Forecasts:
         """Take a batch of ticks, in entry-id order, and forecast each series' next value after each of them."""

@@ -19,7 +19,7 @@ from foretick.core.scaling import TINY
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from foretick.core.arena import Block
+    from foretick.core.block import Block
     from foretick.core.columns import Table
     from foretick.core.recipe import Recipe, ScalingRecipe
 
@@ -47,11 +47,11 @@ class Exogenous:
         self._state = table.column("exogenous", (features, 6), np.float64)  # value, scale, d, d before, two deviations
 
     def take(self, row: NDArray[np.int64], block: Block, x: NDArray[np.float64]) -> NDArray[np.float32]:
-        """Take in the (n, E) values of tick t, and tell the (n, 4E) columns that follow from them.
+        """Take in the (n, E) values of tick t, and tell the (4E, n) columns that follow from them.
 
         Args:
             row: (n,) distinct rows.
-            block: (n,) records, t already that of the tick.
+            block: (n,) columns, t already that of the tick.
             x: (n, E) values.
         """
         recipe, t = self._recipe, block["t"][:, None]
@@ -71,4 +71,5 @@ class Exogenous:
         known = scale > TINY
         per_scale = np.where(known, 1.0 / np.where(known, scale, 1.0), 0.0)[:, :, None]
         seen = np.concatenate([d[:, :, None], before[:, :, None], _WEIGHTS * deviation], axis=2) * per_scale
-        return seen.clip(-recipe.clip, recipe.clip).reshape(len(row), -1).astype(np.float32)
+        bounded = seen.clip(-recipe.clip, recipe.clip).reshape(len(row), -1).astype(np.float32)
+        return np.ascontiguousarray(bounded.T)

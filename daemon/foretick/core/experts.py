@@ -21,11 +21,12 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from foretick.core.arena import Block
+    from foretick.core.columns import Columns
     from foretick.core.recipe import MixRecipe, Recipe
 
 NAIVE, SEASONAL_NAIVE = range(2)
 EWMA, LSTM = "ewma", "lstm"  # their places depend on the recipe
+_TINY = 1e-30  # no loss is smaller
 EWMA_AVERAGE = 2  # index of its rate in ScalingRecipe.average_rates
 
 
@@ -44,27 +45,30 @@ def priors(experts: int, recipe: MixRecipe) -> NDArray[np.float32]:
     return prior
 
 
-def update_mix(block: Block, z: NDArray[np.float32], recipe: MixRecipe) -> None:
+def update_mix(block: Columns, z: NDArray[np.float32], recipe: MixRecipe) -> None:
     """Let each series' blend learn from the outcome z of its standing forecasts, in place.
 
     Args:
-        block: (n,) records with standing `phat` and `expert`.
+        block: columns with the standing `phat` and `expert`, and `mix_loss` with this outcome in it.
         z: (n,) float32 outcomes, in scales, clipped.
         recipe: constants.
     """
-    p = block["phat"]
-    error = p - z
-    share = np.maximum(recipe.loss_rate, 1.0 / np.maximum(block["t"], 1)).astype(np.float32)
-    loss = block["mix_loss"] + share * (np.abs(error) - block["mix_loss"])
-    block["mix_loss"] = loss
-    per_loss = np.where(loss > 0, np.sign(error) / np.where(loss > 0, loss, 1), 0).astype(np.float32)
-    r = (per_loss[:, None] * (p[:, None] - block["expert"])).clip(-recipe.regret_clip, recipe.regret_clip)
-    memory = np.float32(recipe.memory)
-    block["regret"] = memory * block["regret"] + r
-    block["regret_square"] = memory * block["regret_square"] + r * r
+    p, regret, square = block["phat"], block["regret"], block["regret_square"]
+    # Where ℓ is 0 there never was an error.
+    per_loss = (np.sign(p - z) / np.maximum(block["mix_loss"], _TINY)).astype(np.float32)
+    r = p - block["expert"]
+    r *= per_loss
+    np.minimum(np.maximum(r, -recipe.regret_clip, out=r), recipe.regret_clip, out=r)
+    regret *= np.float32(recipe.memory)
+    regret += r
+    square *= np.float32(recipe.memory)
+    square += np.square(r, out=r)
 
 
-def weights(block: Block, prior: NDArray[np.float32], recipe: MixRecipe) -> NDArray[np.float32]:
-    """(n, K) float32 weights of the experts, each row summing to one."""
-    w = np.maximum(block["regret"], 0) / (1 + block["regret_square"]) + np.float32(recipe.smooth) * prior
-    return np.asarray(w / w.sum(axis=1, keepdims=True), np.float32)
+def weights(block: Columns, prior: NDArray[np.float32], recipe: MixRecipe) -> NDArray[np.float32]:
+    """(K, n) float32 weights of the experts, each column summing to one."""
+    w: NDArray[np.float32] = np.maximum(block["regret"], np.float32(0))
+    w /= block["regret_square"] + np.float32(1)
+    w += np.float32(recipe.smooth) * prior[:, None]
+    w /= np.add.reduce(w, axis=0)
+    return w

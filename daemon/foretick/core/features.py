@@ -21,17 +21,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
 
 from foretick.core.exogenous import heard_width
 from foretick.core.recipe import MS_PER_DAY
-from foretick.core.scaling import inverse_scale
 from foretick.core.seasons import update_seasons
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from foretick.core.arena import Arena, Block
+    from foretick.core.arena import Arena
+    from foretick.core.block import Block
     from foretick.core.recipe import Recipe
 
 RECENT = 8  # first differences
@@ -41,14 +40,17 @@ WIDTH = 28  # F, without other features
 DIFFERENCES = 16  # of the linear features
 PLAIN_WIDTH = DIFFERENCES + 3  # linear features without seasons
 LINEAR_WIDTH = PLAIN_WIDTH + 8
+_CLOCK = slice(18, 22)
 _ASINH = slice(0, 18)  # columns that are compressed: differences have heavy tails
-_AVERAGE_WEIGHTS = np.array([0.3, 0.1])  # a deviation from a slower average is larger; brings both near one
+_AVERAGE_WEIGHTS = np.array([[0.3], [0.1]])  # a deviation from a slower average is larger; brings both near one
 SEASON_WEIGHT = 0.3  # likewise for the change since one season ago
 YOUTH_TICKS = 50.0
-_PACE_MAX = 5.0  # a gap of a hundred and fifty spacings: a longer one says no more
+_PACE_MAX = np.float32(5.0)  # a gap of a hundred and fifty spacings: a longer one says no more
 RATIO_FLOOR = 0.05  # of fast over slow scale: a pause is no −∞
-_DAY_AND_WEEK_MS = np.array([MS_PER_DAY, 7 * MS_PER_DAY])
-_OFFSETS = np.arange(DIFFERENCES + 1)[None, :]
+_DAY_AND_WEEK_MS = np.array([[MS_PER_DAY], [7 * MS_PER_DAY]])
+_ANGLE_PER_MS = 2 * np.pi / _DAY_AND_WEEK_MS
+_OFFSETS = np.arange(DIFFERENCES + 1)[:, None]
+_SEASON_OFFSETS = np.arange(-2, 2)[:, None, None]
 
 
 def input_width(recipe: Recipe) -> int:
@@ -65,8 +67,8 @@ class Sight(NamedTuple):
     """What there is to see of n series after a tick.
 
     Attributes:
-        x: (n, F) float32 inputs of the LSTM, without the forecasts of the linear experts.
-        linear: (n, …) float32, what the linear experts see besides.
+        x: (F, n) float32 inputs of the LSTM, without the forecasts of the linear experts.
+        linear: (…, n) float32, what the linear experts see besides.
         seasonal: (n,) float64 y_{t+1−P} − y_t in scales, 0 where there is no season yet.
     """
 
@@ -89,105 +91,110 @@ class Features:
     def forget(self, row: NDArray[np.int64]) -> None:
         """Begin anew for series that begin anew: what is older than a series is never read."""
 
-    def observe(self, row: NDArray[np.int64], block: Block, z: NDArray[np.float32]) -> None:
-        """Take in the outcome z of tick t while the block still holds the time of tick t − 1: nothing here."""
+    def recall(self, row: NDArray[np.int64], block: Block) -> NDArray[np.float32]:  # noqa: ARG002  as compact
+        """(0, n) nothing: what the standing forecasts were made from stands in the records."""
+        return np.empty((0, len(row)), np.float32)
 
-    def take(self, row: NDArray[np.int64], block: Block, d: NDArray[np.float64]) -> None:  # noqa: ARG002  as compact
+    def observe(self, row: NDArray[np.int64], block: Block, z: NDArray[np.float32]) -> None:
+        """Take in the outcome z of tick t: nothing here."""
+
+    def take(
+        self,
+        row: NDArray[np.int64],
+        block: Block,
+        d: NDArray[np.float64],  # noqa: ARG002  as compact
+        recent: NDArray[np.float32],
+    ) -> NDArray[np.float32]:
         """Put tick t, whose difference d is in the block's scales by now, into the windows."""
         self._arena.window.push(row, block["t"], block["y"])
         update_seasons(self._arena, row, block, self._recipe.season)
+        return recent
 
-    def see(self, row: NDArray[np.int64], block: Block, heard: NDArray[np.float32] | None) -> Sight:
-        """What there is to see after tick t; `heard` are the (n, 4E) columns of other features."""
-        x, linear, seasonal = features(self._arena, row, block, self._recipe)
-        return Sight(beside(x, asinh(heard)), beside(linear, heard), seasonal)
+    def see(
+        self,
+        row: NDArray[np.int64],
+        block: Block,
+        moves: NDArray[np.float32],  # noqa: ARG002  as compact
+        heard: NDArray[np.float32] | None,
+    ) -> Sight:
+        """What there is to see after tick t; `heard` are the (4E, n) rows of other features."""
+        n, clip = len(row), self._recipe.scaling.clip
+        linear = np.empty((LINEAR_WIDTH, n), np.float32)
+        self._see_moves(row, block, linear[:DIFFERENCES])
+        linear[DIFFERENCES] = 1.0
+        averages = slice(DIFFERENCES + 1, PLAIN_WIDTH)
+        deviation = block["deviation"][: len(_AVERAGE_WEIGHTS)]
+        linear[averages] = bounded(deviation * (_AVERAGE_WEIGHTS * block["per_scale"]), clip)
+        seasonal = self._see_seasons(row, block, linear[PLAIN_WIDTH:])
+
+        x = np.zeros((WIDTH, n), np.float32)
+        x[:RECENT] = linear[:RECENT]
+        x[RECENT : RECENT + 2] = linear[averages]
+        x[RECENT + 2 : _ASINH.stop] = linear[PLAIN_WIDTH:]
+        np.arcsinh(x[_ASINH], out=x[_ASINH])
+        clock(block["ts"] + block["gap"], x[_CLOCK])
+        rest = np.empty((3, n), np.float32)
+        write_youth_and_pace(block, rest)
+        x[_CLOCK.stop : _CLOCK.stop + 2], x[PACE] = rest[:2], rest[2]
+        return Sight(beside(x, None if heard is None else np.arcsinh(heard)), beside(linear, heard), seasonal)
+
+    def _see_moves(self, row: NDArray[np.int64], block: Block, moves: NDArray[np.float32]) -> None:
+        recent = self._arena.window.at(row, block["t"], _OFFSETS)
+        moves[...] = bounded((recent[:-1] - recent[1:]) * block["per_scale"], self._recipe.scaling.clip)
+        if block.youngest < DIFFERENCES:
+            moves[_OFFSETS[1:] > block["t"]] = 0.0
+
+    def _see_seasons(self, row: NDArray[np.int64], block: Block, columns: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Write the (8, n) season columns; (n,) the seasonal naive forecast, in scales."""
+        season, t, n = block["season"], block["t"], len(row)
+        if not np.count_nonzero(season):
+            columns[...] = 0.0
+            return np.zeros(n)
+        offset = (season.astype(np.int64) + _SEASON_OFFSETS).clip(0)  # (4, 2, n)
+        past = self._arena.window.at(row, t, offset.reshape(8, n)).reshape(4, 2, n)
+        known = (season > 0) & (t > season)
+        change = SEASON_WEIGHT * (block["y"] - past[2])
+        moves = np.concatenate([past[:3] - past[1:], change[None]]) * block["per_scale"]
+        clip = self._recipe.scaling.clip
+        columns.reshape(2, 4, n)[...] = np.where(known, bounded(moves, clip), 0.0).swapaxes(0, 1)
+        naive = (past[1, 0] - block["y"]) * block["per_scale"]
+        return np.where(known[0], bounded(naive, clip), 0.0)
 
     def ahead(self, row: NDArray[np.int64], block: Block, steps: NDArray[np.int64]) -> NDArray[np.float64]:
-        """(n, M) y_{t+h−P} − y_t in scales for each number of steps h; 0 where there is no season yet."""
-        P = block["season"][:, 0, None].astype(np.int64)
+        """(M, n) y_{t+h−P} − y_t in scales for each number of steps h; 0 where there is no season yet."""
+        P, steps = block["season"][0].astype(np.int64), steps[:, None]
         past = self._arena.window.at(row, block["t"], (P - steps).clip(0))
-        known = (steps <= P) & (block["t"][:, None] > P)
-        return np.where(known, (past - block["y"][:, None]) * inverse_scale(block), 0.0)
+        known = (steps <= P) & (block["t"] > P)
+        return np.where(known, (past - block["y"]) * block["per_scale"], 0.0)
+
+
+def bounded(values: NDArray[np.float64], clip: float) -> NDArray[np.float64]:
+    """These values within ±clip, in place; as float32 some would overflow before."""
+    return np.minimum(np.maximum(values, -clip, out=values), clip, out=values)
 
 
 def beside(columns: NDArray[np.float32], heard: NDArray[np.float32] | None) -> NDArray[np.float32]:
     """These columns with those heard of other features behind them."""
-    return columns if heard is None else np.concatenate([columns, heard], axis=1)
+    return columns if heard is None else np.concatenate([columns, heard])
 
 
-def asinh(heard: NDArray[np.float32] | None) -> NDArray[np.float32] | None:
-    """Compressed, if there is anything."""
-    return None if heard is None else torch.asinh(torch.from_numpy(heard)).numpy()
+def clock(ts: NDArray[np.int64], columns: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Write sin day, sin week, cos day, cos week of (n,) times in ms; (2, n) the times since day and week began."""
+    phase: NDArray[np.int64] = ts % _DAY_AND_WEEK_MS
+    angle = (phase * _ANGLE_PER_MS).astype(np.float32)
+    np.sin(angle, out=columns[:2])
+    np.cos(angle, out=columns[2:])
+    return phase
 
 
-def pace(block: Block) -> NDArray[np.float64]:
-    """(n,) log of the latest spacing over its running mean, in milliseconds."""
-    ratio = (np.maximum(block["gap"], 0) + 1.0) / (block["spacing"] + 1.0)  # an unstamped tick may seem to be earlier
-    return torch.log_(torch.from_numpy(ratio.astype(np.float64))).numpy().clip(-_PACE_MAX, _PACE_MAX)
-
-
-def season_offsets(season: NDArray[np.int32]) -> NDArray[np.int64]:
-    """(n, 8) offsets of y_{t+2−P} … y_{t−1−P} for both seasons: four values give three differences and the change."""
-    back = np.arange(-2, 2)
-    return (season[:, :, None].astype(np.int64) + back).clip(0).reshape(len(season), 8)
-
-
-def features(
-    arena: Arena, rows: NDArray[np.int64], block: Block, recipe: Recipe
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float64]]:
-    """The inputs after tick t, and the seasonal naive forecast.
-
-    Args:
-        arena: holder of the windows, tick t already pushed.
-        rows: (n,) rows of the block.
-        block: (n,) records, scaling already updated with tick t.
-        recipe: constants.
-
-    Returns:
-        (n, F) float32 inputs of the LSTM, without the linear forecasts; (n, 27) float32 features of the linear
-        experts; (n,) float64 y_{t+1−P} − y_t in scales, 0 where there is no season yet.
-    """
-    n, t, clip = len(rows), block["t"], recipe.scaling.clip
-    per_scale = inverse_scale(block)
-    x = np.zeros((n, WIDTH), np.float32)
-
-    linear = np.zeros((n, LINEAR_WIDTH), np.float32)
-
-    recent = arena.window.at(rows, t, _OFFSETS)
-    seen = _OFFSETS[:, 1:] <= t[:, None]
-    linear[:, :DIFFERENCES] = np.where(seen, ((recent[:, :-1] - recent[:, 1:]) * per_scale).clip(-clip, clip), 0.0)
-    linear[:, DIFFERENCES] = 1.0
-    deviation = block["deviation"][:, : len(_AVERAGE_WEIGHTS)]
-    linear[:, DIFFERENCES + 1 : PLAIN_WIDTH] = (_AVERAGE_WEIGHTS * deviation * per_scale).clip(-clip, clip)
-    x[:, :RECENT] = linear[:, :RECENT]
-    x[:, 8:10] = linear[:, DIFFERENCES + 1 : PLAIN_WIDTH]
-
-    seasonal = np.zeros(n)
-    season = block["season"]
-    if season.any():
-        past = arena.window.at(rows, t, season_offsets(season)).reshape(n, 2, 4)
-        known = (season > 0) & (t[:, None] > season)
-        moves = past[:, :, :3] - past[:, :, 1:]
-        change = SEASON_WEIGHT * (block["y"][:, None] - past[:, :, 2])
-        columns = np.concatenate([moves, change[:, :, None]], axis=2) * per_scale[:, :, None]
-        columns = np.where(known[:, :, None], columns.clip(-clip, clip), 0.0)
-        linear[:, PLAIN_WIDTH:] = x[:, 10:18] = columns.reshape(n, 8)
-        naive = (past[:, 0, 1] - block["y"]) * per_scale[:, 0]
-        seasonal = np.where(known[:, 0], naive.clip(-clip, clip), 0.0)
-
-    compressed = np.ascontiguousarray(x[:, _ASINH])
-    torch.asinh_(torch.from_numpy(compressed))
-    x[:, _ASINH] = compressed
-    x[:, 18:22] = clock(block["ts"] + block["gap"])
-    ratio = block["fast"] * per_scale[:, 0]
-    x[:, 22] = torch.log_(torch.from_numpy(ratio + RATIO_FLOOR)).numpy()
-    x[:, 23] = 1.0 / (1.0 + t / YOUTH_TICKS)
-    x[:, PACE] = pace(block)
-    return x, linear, seasonal
-
-
-def clock(ts: NDArray[np.int64]) -> NDArray[np.float32]:
-    """(n, 4) sin day, sin week, cos day, cos week of times in ms."""
-    phase = (ts[:, None] % _DAY_AND_WEEK_MS) * (2 * np.pi / _DAY_AND_WEEK_MS)
-    angle = torch.from_numpy(phase)
-    return torch.cat([torch.sin(angle), torch.cos(angle)], dim=1).numpy().astype(np.float32)
+def write_youth_and_pace(block: Block, columns: NDArray[np.float32]) -> None:
+    """Write log(fast scale / scale), 1/(1 + t/50), and log of the latest spacing over its running mean, in ms."""
+    ratios = np.empty((2, columns.shape[1]))
+    np.multiply(block["fast"], block["per_scale"], out=ratios[0])
+    ratios[0] += RATIO_FLOOR
+    # An unstamped tick may seem to be earlier.
+    np.divide(np.maximum(block["gap"], 0) + 1.0, block["spacing"] + 1.0, out=ratios[1])
+    columns[::2] = np.log(ratios, out=ratios)
+    pace = columns[2]
+    np.minimum(np.maximum(pace, -_PACE_MAX, out=pace), _PACE_MAX, out=pace)
+    np.divide(YOUTH_TICKS, block["t"] + YOUTH_TICKS, out=columns[1], casting="same_kind")

@@ -23,27 +23,26 @@ other features.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import torch
 
-from foretick.core.features import RATIO_FLOOR, RECENT, SEASON_WEIGHT, YOUTH_TICKS, Sight, asinh, beside, clock, pace
+from foretick.core.features import RECENT, SEASON_WEIGHT, Sight, beside, bounded, clock, write_youth_and_pace
 from foretick.core.recipe import MS_PER_DAY
-from foretick.core.scaling import inverse_scale
 from foretick.core.seasons import update_seasons
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from foretick.core.arena import Arena, Block
+    from foretick.core.arena import Arena
+    from foretick.core.block import Block
     from foretick.core.columns import Column
     from foretick.core.recipe import CompactRecipe, Recipe
 
-_AVERAGE_WEIGHTS = np.array([0.5, 0.2])  # a deviation from a slower average is larger; brings both near one
+_AVERAGE_WEIGHTS = np.array([[0.5], [0.2]])  # a deviation from a slower average is larger; brings both near one
 _MOVE_MAX = 1024.0  # scales: the largest u kept, far within float16; a larger jump is taken for one of this size
 _OF_SEASON = 4  # inputs
-_SEASON_AHEAD = np.array([[-2, -1, 0]])  # of the tick one season ago: u_{t+2−P}, u_{t+1−P}, u_{t−P}
+_SEASON_AHEAD = np.array([[-2], [-1], [0]])  # of the tick one season ago: u_{t+2−P}, u_{t+1−P}, u_{t−P}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +104,23 @@ class Layout:
         return [*range(self.recipe.linear_moves), *range(self.averages.start, self.profiles.stop)]
 
 
-def season_count(recipe: CompactRecipe) -> int:
-    """Seasons looked back at."""
-    return 2 if recipe.week else 1
+class _Profile(NamedTuple):
+    """What usually happens at a time of a period.
+
+    Attributes:
+        bins: (S, B) float16 the usual move of each bin.
+        period_ms: what is divided into bins.
+        floor: of the rate at which a bin forgets.
+    """
+
+    bins: Column
+    period_ms: int
+    floor: float
+
+    def places(self, row: NDArray[np.int64], bins: NDArray[np.int32]) -> NDArray[np.int64]:
+        """(n,) where the bins of these rows stand in the column, read flat."""
+        places: NDArray[np.int64] = row * self.bins.rows.shape[1] + bins
+        return places
 
 
 class CompactFeatures:
@@ -121,113 +134,153 @@ class CompactFeatures:
     def __init__(self, arena: Arena, recipe: Recipe) -> None:
         assert recipe.compact is not None
         self._arena, self._recipe, self._compact = arena, recipe, recipe.compact
-        self._layout = Layout(recipe.compact)
-        self._recent = np.arange(max(RECENT, recipe.compact.kalman.moves))[None, :]
-        self._day = arena.table.column("day", (recipe.compact.day_bins,), np.float16)
-        self._week = arena.table.column("week", (recipe.compact.week_bins,), np.float16)
+        layout = Layout(recipe.compact)
+        self._compressed, self._averages, self._clock = layout.compressed, layout.averages, layout.clock
+        self._season_columns, self._profile_columns = layout.seasons, layout.profiles
+        self._youth_and_pace, self._width = slice(layout.ratio, layout.pace + 1), layout.width
+        self._recent = np.arange(max(RECENT, recipe.compact.kalman.moves))[:, None]
+        compact = recipe.compact
+        day = _Profile(arena.table.column("day", (compact.day_bins,), np.float16), MS_PER_DAY, compact.day_rate)
+        week = _Profile(arena.table.column("week", (compact.week_bins,), np.float16), 7 * MS_PER_DAY, compact.week_rate)
+        self._profiles = [profile for profile in (day, week) if profile.bins.rows.shape[1]]
 
     def forget(self, row: NDArray[np.int64]) -> None:
-        """Begin anew for series that begin anew."""
-        self._day.rows[row] = 0
-        self._week.rows[row] = 0
+        """Begin anew for series that begin anew: moves before the first are zero."""
+        for column in (self._arena.window.column, *(profile.bins for profile in self._profiles)):
+            column.rows[row] = 0
+
+    def recall(self, row: NDArray[np.int64], block: Block) -> NDArray[np.float32]:
+        """(16, n) the latest moves u_t, u_{t−1}, … up to tick t, the newest in the rings; before tick 0, none."""
+        t = block["t"] if block.youngest >= 0 else np.maximum(block["t"], 0)
+        return self._arena.window.at(row, t, self._recent).astype(np.float32)
 
     def observe(self, row: NDArray[np.int64], block: Block, z: NDArray[np.float32]) -> None:
-        """Take in the outcome z of tick t while the block still holds the time of tick t − 1."""
-        settled = block["t"] > 0
-        if not settled.all():
-            row, block, z = row[settled], block[settled], z[settled]
-        due, compact = block["ts"] + block["gap"], self._compact
-        z = z.clip(-compact.profile_clip, compact.profile_clip)
-        for column, period_ms, floor in self._profiles():
-            bins = column.rows.shape[1]
-            at = row, _bin(due, period_ms, bins)
-            rate = np.maximum(floor, 1.0 / (1.0 + (block["t"] - 1) / bins))
-            known = column.rows[at].astype(np.float64)
-            column.rows[at] = known + rate * (z - known)
+        """Take in the outcome z of tick t ≥ 1, whose time was predicted to lie in the block's bins."""
+        bound = np.float32(self._compact.profile_clip)
+        z = np.minimum(np.maximum(z, -bound), bound)
+        for profile, bins in zip(self._profiles, block["bins"], strict=True):
+            flat, at = profile.bins.rows.reshape(-1), profile.places(row, bins)
+            B = profile.bins.rows.shape[1]
+            known = flat.take(at).astype(np.float64)
+            visited = np.maximum(block["t"] - 1, 0) if block.youngest < 1 else block["t"] - 1
+            rate = np.maximum(profile.floor, B / (B + visited))
+            if block.youngest < 1:
+                rate *= block["t"] > 0  # a first tick settles nothing
+            flat[at] = known + rate * (z - known)
 
-    def take(self, row: NDArray[np.int64], block: Block, d: NDArray[np.float64]) -> None:
-        """Put tick t's first difference d, whose scale the block holds by now, into the ring."""
-        window, t, season = self._arena.window, block["t"], block["season"].copy()
-        u = (d * inverse_scale(block)[:, 0]).clip(-_MOVE_MAX, _MOVE_MAX).astype(np.float16)
+    def take(
+        self, row: NDArray[np.int64], block: Block, d: NDArray[np.float64], recent: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Put tick t's first difference d, whose scale the block holds by now, into the ring.
+
+        Returns:
+            (16, n) the latest moves, this one included; `recent` are those before.
+        """
+        window, t, season = self._arena.window, block["t"], block["season"]
+        u = bounded(d * block["per_scale"], _MOVE_MAX).astype(np.float16)
         window.push(row, t, u)
-        if not season.size:
-            return
-        left = window.at(row, t, season.astype(np.int64) % window.length).astype(np.float64)
-        since = (season > 0) & (t[:, None] > season)
-        block["swing"] += np.where(season > 0, u.astype(np.float64)[:, None] - np.where(since, left, 0.0), 0.0)
-        update_seasons(self._arena, row, block, self._recipe.season)
-        found = np.flatnonzero((block["season"] != season).any(axis=1))
-        if len(found):
-            back = np.arange(window.length)[None, :]
-            moves = window.at(row[found], t[found], back).astype(np.float64)
-            moves = np.where(back < t[found, None], moves, 0.0)[:, None, :]
-            block["swing"][found] = (moves * (back < block["season"][found][:, :, None])).sum(axis=2)
+        if len(season):
+            self._swing(row, block, u)
+        moves = np.empty_like(recent)
+        moves[0] = u
+        moves[1:] = recent[:-1]
+        return moves
 
-    def recent(self, row: NDArray[np.int64], t: NDArray[np.int64]) -> NDArray[np.float32]:
-        """(n, 16) the latest moves u_t, u_{t−1}, … up to tick t, which must be the newest in the rings."""
-        moves = self._arena.window.at(row, t, self._recent)
-        return np.where(self._recent < t[:, None], moves, 0).astype(np.float32)
+    def _swing(self, row: NDArray[np.int64], block: Block, u: NDArray[np.float16]) -> None:
+        """Move the change since one season ago on, and look for seasons where it is time to."""
+        window, t, season = self._arena.window, block["t"], block["season"]
+        if np.count_nonzero(season):
+            left = window.at(row, t, season.astype(np.int64) % window.length).astype(np.float64)
+            since = (season > 0) & (t > season)
+            block["swing"] += np.where(season > 0, u.astype(np.float64) - np.where(since, left, 0.0), 0.0)
+        before = season.copy()
+        if not update_seasons(self._arena, row, block, self._recipe.season):
+            return
+        found = np.flatnonzero((season != before).any(axis=0))
+        if len(found):
+            back = np.arange(window.length)[:, None]
+            moves = window.at(row[found], t[found], back).astype(np.float64)
+            moves = np.where(back < t[found], moves, 0.0)
+            within = back < season[:, None, found]
+            block["swing"][:, found] = (moves * within).sum(axis=1)
 
     def ahead(self, row: NDArray[np.int64], block: Block, steps: NDArray[np.int64]) -> NDArray[np.float64]:
-        """(n, M) the change over the season that began P − h ticks ago, in scales, for each number of steps h.
+        """(M, n) the change over the season that began P − h ticks ago, in scales, for each number of steps h.
 
         `steps` counts from 2 up; 0 where there is no season yet.
         """
-        window, P = self._arena.window, block["season"][:, 0, None].astype(np.int64)
-        since = np.arange(1, int(steps[-1]) + 1)
+        window, P = self._arena.window, block["season"][0].astype(np.int64)
+        since, steps = np.arange(1, int(steps[-1]) + 1)[:, None], steps[:, None]
         moves = window.at(row, block["t"], (P - since).clip(0) % window.length).astype(np.float64)
-        changes = moves.cumsum(axis=1)[:, steps - 1] - block["swing"][:, 0, None]
-        known = (steps <= P) & (block["t"][:, None] > P)
+        changes = moves.cumsum(axis=0)[steps[:, 0] - 1] - block["swing"][0]
+        known = (steps <= P) & (block["t"] > P)
         return np.where(known, changes, 0.0)
 
-    def see(self, row: NDArray[np.int64], block: Block, heard: NDArray[np.float32] | None) -> Sight:
-        """What there is to see after tick t; `heard` are the (n, 4E) columns of other features."""
-        layout, clip, t = self._layout, self._recipe.scaling.clip, block["t"]
-        per_scale = inverse_scale(block)
-        x = np.zeros((len(row), layout.width), np.float32)
-        moves = self.recent(row, t)
-        x[:, :RECENT] = moves[:, :RECENT]
-        x[:, layout.averages] = _AVERAGE_WEIGHTS * block["deviation"] * per_scale
+    def see(
+        self, row: NDArray[np.int64], block: Block, moves: NDArray[np.float32], heard: NDArray[np.float32] | None
+    ) -> Sight:
+        """What there is to see after tick t.
+
+        Args:
+            row: (n,) rows.
+            block: columns after the tick.
+            moves: (16, n) the latest moves.
+            heard: (4E, n) of other features.
+        """
+        clip = np.float32(self._recipe.scaling.clip)
+        x = np.empty((self._width, len(row)), np.float32)
+        x[:RECENT] = moves[:RECENT]
+        averages = block["deviation"] * (_AVERAGE_WEIGHTS * block["per_scale"])
+        x[self._averages] = bounded(averages, float(clip))
         seasonal = self._see_seasons(row, block, x)
-        due = block["ts"] + block["gap"]
-        for k, (column, period_ms, _) in enumerate(self._profiles()):
-            x[:, layout.profiles.start + k] = column.rows[row, _bin(due, period_ms, column.rows.shape[1])]
-        compressed = x[:, layout.compressed].clip(-clip, clip)
-        x[:, layout.compressed] = torch.asinh_(torch.from_numpy(compressed)).numpy()
-        x[:, layout.clock] = clock(due)
-        ratio = block["fast"] * per_scale[:, 0]
-        x[:, layout.ratio] = torch.log_(torch.from_numpy(ratio + RATIO_FLOOR)).numpy()
-        x[:, layout.ratio + 1] = 1.0 / (1.0 + t / YOUTH_TICKS)
-        x[:, layout.pace] = pace(block)
-        return Sight(beside(x, asinh(heard)), moves, seasonal)
+        phase = clock(block["ts"] + block["gap"], x[self._clock])
+        self._see_profiles(row, block, phase, x)
+        compressed = x[self._compressed]
+        np.minimum(np.maximum(compressed, -clip, out=compressed), clip, out=compressed)
+        np.arcsinh(compressed, out=compressed)
+        write_youth_and_pace(block, x[self._youth_and_pace])
+        return Sight(beside(x, heard if heard is None else np.arcsinh(heard)), moves, seasonal)
+
+    def _see_profiles(
+        self, row: NDArray[np.int64], block: Block, phase: NDArray[np.int64], x: NDArray[np.float32]
+    ) -> None:
+        """Note the bins of the next tick, from the (2, n) times of day and week, and write what they hold."""
+        columns = x[self._profile_columns]
+        for k, profile in enumerate(self._profiles):
+            bins = profile.bins.rows.shape[1]
+            block["bins"][k] = phase[k] // (profile.period_ms // bins)
+            columns[k] = profile.bins.rows.reshape(-1).take(profile.places(row, block["bins"][k]))
 
     def _see_seasons(self, row: NDArray[np.int64], block: Block, x: NDArray[np.float32]) -> NDArray[np.float64]:
         """Write the season columns; (n,) the seasonal naive forecast, in scales."""
         season, t, window = block["season"], block["t"], self._arena.window
+        columns = x[self._season_columns].reshape(-1, _OF_SEASON, len(row))
         seasonal = np.zeros(len(row))
-        for k in range(season.shape[1]):
-            P = season[:, k, None].astype(np.int64)
-            if not P.any():
-                continue
+        if not np.count_nonzero(season):
+            columns[...] = 0.0
+            return seasonal
+        for k, P in enumerate(season.astype(np.int64)):
             past = window.at(row, t, (P + _SEASON_AHEAD) % window.length).astype(np.float64)
-            known = (P > 0) & (t[:, None] > P)
-            swing = block["swing"][:, k, None]
-            columns = np.concatenate([past, SEASON_WEIGHT * swing], axis=1)
-            first = self._layout.seasons.start + _OF_SEASON * k
-            x[:, first : first + _OF_SEASON] = np.where(known, columns, 0.0)
+            known = (P > 0) & (t > P)
+            swing = block["swing"][k]
+            columns[k, :3] = np.where(known, past, 0.0)
+            columns[k, 3] = np.where(known, SEASON_WEIGHT * swing, 0.0)
             if k == 0:
                 clip = self._recipe.scaling.clip
-                seasonal = np.where(known, (past[:, 1:2] - swing).clip(-clip, clip), 0.0)[:, 0]
+                seasonal = np.where(known, (past[1] - swing).clip(-clip, clip), 0.0)
         return seasonal
 
-    def _profiles(self) -> list[tuple[Column, int, float]]:
-        """Column, period in ms and floor of the rate of each profile there is."""
-        compact = self._compact
-        both = ((self._day, MS_PER_DAY, compact.day_rate), (self._week, 7 * MS_PER_DAY, compact.week_rate))
-        return [profile for profile in both if profile[0].rows.shape[1]]
+
+def fields(compact: CompactRecipe) -> list[tuple[Any, ...]]:
+    """The carried state of one series, for its record."""
+    seasons, profiles = season_count(compact), (compact.day_bins > 0) + (compact.week_bins > 0)
+    return [
+        ("swing", np.float64, (seasons,)),  # D, the change since one season ago, in scales
+        ("season", np.int32, (seasons,)),  # seasonal lags in ticks; 0 where there is none
+        ("bins", np.int32, (profiles,)),  # of the next tick, of the day and of the week
+    ]
 
 
-def _bin(ts: NDArray[np.int64], period_ms: int, bins: int) -> NDArray[np.int64]:
-    """(n,) number of the bin of a period that a time falls into."""
-    number: NDArray[np.int64] = (ts % period_ms) * bins // period_ms
-    return number
+def season_count(recipe: CompactRecipe) -> int:
+    """Seasons looked back at."""
+    return 2 if recipe.week else 1

@@ -30,13 +30,13 @@ from foretick.core.features import linear_width
 from foretick.core.intervals import Intervals
 from foretick.core.linear import LinearBank
 from foretick.core.recipe import IntervalRecipe
-from foretick.core.scaling import inverse_scale, outcome
+from foretick.core.scaling import outcome
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from foretick.core.arena import Block
-    from foretick.core.columns import Table
+    from foretick.core.block import Block
+    from foretick.core.columns import Columns, Table
     from foretick.core.features import Features, Sight
     from foretick.core.features_compact import CompactFeatures
     from foretick.core.recipe import Recipe
@@ -104,11 +104,11 @@ class Horizons:
 
         Args:
             row: (n,) distinct ascending rows.
-            block: (n,) records, before the tick.
+            block: columns, the first n of these rows, before the tick.
             y: (n,) actuals.
         """
         n, M, H = len(row), len(self.steps), self._recipe.horizon
-        t = block["t"] + 1  # number of the actual
+        t = block["t"][:n] + 1  # number of the actual
         made = t[:, None] - self.steps  # (n, M) number of the tick that each due forecast was made at
         far = self._gather(row)
         waiting = self._waiting.rows[row].view(self._waiting_dtype).reshape(n, M, H)
@@ -121,16 +121,18 @@ class Horizons:
         z = np.where(stands, change, 0).astype(np.float32)
         rows = (row[:, None] * M + np.arange(M))[stands]
         settled = far[stands]
-        _, held = self._intervals.settle(rows, settled, np.broadcast_to(y[:, None], (n, M))[stands])
+        columns = _columns(settled)
+        held = self._intervals.settle(rows, columns, np.broadcast_to(y[:, None], (n, M))[stands]).held
         settled["t"] += 1
-        experts.update_mix(settled, z[stands], self._recipe.mix)
+        self._average_loss(columns, z[stands])
+        experts.update_mix(columns, z[stands], self._recipe.mix)
         far[stands] = settled
         self._records.rows[row] = far.view(np.uint8).reshape(n, -1)
         if self._linear:
             x = self._features.rows[row[:, None], made % H] * stands[:, :, None]
             self._linear.learn(row, x, z, np.maximum(made + 1, 1))
         covered = np.zeros((n, M, len(self._recipe.interval.levels)), np.bool_)
-        covered[stands] = held
+        covered[stands] = held.T
         bounded = stands & ~np.isnan(due["bounds"]).any(axis=2) & (covered.shape[2] > 0)
         return Settled(stands, z, y[:, None] - due["yhat"], y[:, None] - due["y"], bounded, covered)
 
@@ -146,39 +148,48 @@ class Horizons:
 
         Args:
             row: (n,) distinct ascending rows.
-            block: (n,) records after the tick.
-            zhat: (n, M) the network's outputs of the further horizons.
+            block: columns, the first n of these rows, after the tick.
+            zhat: (M, …) the network's outputs of the further horizons.
             sight: what there is to see after the tick.
-            warm: (n,) whether the next tick's forecast is more than the naive one.
+            warm: (…,) whether the next tick's forecast is more than the naive one.
 
         Returns:
             (n, M · (2L + 1)) what is told of each horizon: forecast and bounds.
         """
         n, M, H = len(row), len(self.steps), self._recipe.horizon
         far = self._gather(row)
-        far["expert"] = self._experts(row, block, np.where(np.isfinite(zhat), zhat, 0), sight.linear)
+        y, scale, t = (block[name][:n] for name in ("y", "scale", "t"))
+        zhat = zhat[:, :n]
+        linear = np.ascontiguousarray(sight.linear[:, :n].T)
+        far["expert"] = self._experts(row, block, np.where(np.isfinite(zhat), zhat, 0), linear)
         flat = far.reshape(-1)
-        weight = experts.weights(flat, self._prior, self._recipe.mix).reshape(n, M, -1)
-        phat = np.where(warm[:, None], (weight * far["expert"]).sum(axis=2), 0).clip(-self._clip, self._clip)
+        weights = experts.weights(_columns(flat), self._prior, self._recipe.mix)
+        weight = np.ascontiguousarray(weights.T).reshape(n, M, -1)
+        phat = np.where(warm[:n, None], (weight * far["expert"]).sum(axis=2), 0).clip(-self._clip, self._clip)
         far["phat"] = phat
-        far["yhat"] = block["y"][:, None] + block["scale"][:, None] * far["phat"]
+        far["yhat"] = y[:, None] + scale[:, None] * far["phat"]
         rows = (row[:, None] * M + np.arange(M)).reshape(-1)
-        self._intervals.bound(rows, flat)
+        self._intervals.bound(rows, _columns(flat))
         self._records.rows[row] = far.view(np.uint8).reshape(n, -1)
 
         waiting = self._waiting.rows[row].view(self._waiting_dtype).reshape(n, M, H)
-        place = waiting[np.arange(n), :, block["t"] % H]
+        place = waiting[np.arange(n), :, t % H]
         for field in ("yhat", "phat", "expert", "bounds"):
             place[field] = far[field]
-        place["y"], place["scale"] = block["y"][:, None], block["scale"][:, None]
-        waiting[np.arange(n), :, block["t"] % H] = place
+        place["y"], place["scale"] = y[:, None], scale[:, None]
+        waiting[np.arange(n), :, t % H] = place
         self._waiting.rows[row] = waiting.view(np.uint8).reshape(n, -1)
         if self._linear:
-            self._features.rows[row, block["t"] % H] = sight.linear
+            self._features.rows[row, t % H] = linear
         told = [far["yhat"][:, :, None]]
         if self._recipe.interval.levels:
-            told.append(self._intervals.told(flat).reshape(n, M, -1))
+            told.append(self._intervals.told(_columns(flat)).T.reshape(n, M, -1))
         return np.concatenate(told, axis=2).reshape(n, -1)
+
+    def _average_loss(self, far: Columns, z: NDArray[np.float32]) -> None:
+        """Take the newest outcomes into ℓ, as `RunningMeans` does for the next tick's forecast."""
+        loss, share = far["mix_loss"], np.maximum(self._recipe.mix.loss_rate, 1.0 / np.maximum(far["t"], 1))
+        loss[...] += share.astype(np.float32) * (np.abs(far["phat"] - z) - loss)
 
     @property
     def _clip(self) -> NDArray[np.float64]:
@@ -192,18 +203,28 @@ class Horizons:
     def _experts(
         self, row: NDArray[np.int64], block: Block, zhat: NDArray[np.float32], linear: NDArray[np.float32]
     ) -> NDArray[np.float32]:
-        """(n, M, K) what each expert says, in scales."""
-        n, M = zhat.shape
+        """(n, M, K) what each expert says, in scales; `zhat` is (M, n), `linear` (n, k)."""
+        M, n = zhat.shape
         said = np.zeros((n, M, len(self._prior)))
-        said[:, :, experts.SEASONAL_NAIVE] = self._seen.ahead(row, block, self.steps)
-        if block["deviation"].shape[1] > experts.EWMA_AVERAGE:
-            said[:, :, _EWMA] = -block["deviation"][:, experts.EWMA_AVERAGE, None] * inverse_scale(block)
-        said[:, :, _LSTM] = zhat * np.sqrt(self.steps)
+        said[:, :, experts.SEASONAL_NAIVE] = self._seen.ahead(_repeated(row, block), block, self.steps)[:, :n].T
+        if len(block["deviation"]) > experts.EWMA_AVERAGE:
+            said[:, :, _EWMA] = -(block["deviation"][experts.EWMA_AVERAGE] * block["per_scale"])[:n, None]
+        said[:, :, _LSTM] = zhat.T * np.sqrt(self.steps)
         if self._linear:
-            talks = block["t"][:, None] >= self._recipe.linear_cold_ticks + self.steps
+            talks = block["t"][:n, None] >= self._recipe.linear_cold_ticks + self.steps
             x = np.repeat(linear[:, None], M, axis=1)
             said[:, :, _LINEAR] = np.where(talks, self._linear.forecast(row, x), 0)
         return said.clip(-self._clip[:, None], self._clip[:, None]).astype(np.float32)
+
+
+def _columns(far: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """The fields of (n,) records as views with the records last."""
+    return {name: far[name].T for name in far.dtype.names or ()}
+
+
+def _repeated(row: NDArray[np.int64], block: Block) -> NDArray[np.int64]:
+    """These rows with the last repeated up to the width of the block."""
+    return row.take(np.minimum(np.arange(len(block["t"])), len(row) - 1))
 
 
 def _far_dtype(K: int, L: int) -> np.dtype[np.void]:
@@ -212,7 +233,6 @@ def _far_dtype(K: int, L: int) -> np.dtype[np.void]:
         ("t", np.int64),
         ("yhat", np.float64),
         ("bounds", np.float64, (2 * L,)),
-        ("anomaly", np.float64),
         ("residual_size", np.float64),
         ("residuals_seen", np.int64),
         ("correction", np.float32, (2 * L,)),

@@ -19,7 +19,7 @@ Glossary
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -29,18 +29,31 @@ from foretick.core.scaling import TINY
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from foretick.core.arena import Block
-    from foretick.core.columns import Table
+    from foretick.core.columns import Columns, Table
     from foretick.core.recipe import IntervalRecipe
 
 _SCORE_MAX = 1e6  # an anomaly score beyond says nothing more, and a width of zero would make it infinite
 
 
+class Settlement(NamedTuple):
+    """What became of standing intervals.
+
+    Attributes:
+        bounded: (n,) bool, whether there were any.
+        held: (L, n) bool, whether each held the actual; false where there was none.
+        anomaly: (n,) score of the actual; NaN where there was none.
+    """
+
+    bounded: NDArray[np.bool_]
+    held: NDArray[np.bool_]
+    anomaly: NDArray[np.float64]
+
+
 class Intervals:
     """The intervals of a group's forecasts, one or several for each row.
 
-    A block is any structured array with fields `t` (ticks that have settled the forecast so far), `yhat`, `bounds`,
-    `anomaly`, `residual_size`, `residuals_seen` and `correction`.
+    A block is any columns `t` (ticks that have settled the forecast so far; negative where none stands), `yhat`,
+    `bounds`, `residual_size`, `residuals_seen` and `correction`.
 
     Args:
         table: where the kept residuals live.
@@ -53,7 +66,7 @@ class Intervals:
         self._recipe = recipe
         self._column = table.column(name, (copies, recipe.window), np.float32)
         beyond = (1.0 - np.array(recipe.levels)) / 2
-        self._beyond = np.concatenate([beyond, beyond])  # (2L,) share of actuals beyond each bound
+        self._beyond = np.concatenate([beyond, beyond])[:, None]  # (2L, 1) share of actuals beyond each bound
         self._probability = np.concatenate([beyond, 1.0 - beyond])  # (2L,) lower sides, then upper
 
     @property
@@ -61,77 +74,80 @@ class Intervals:
         """(rows, window) the latest residuals, in sizes."""
         return self._column.rows.reshape(-1, self._recipe.window)
 
-    def told(self, block: Block) -> NDArray[np.float64]:
-        """(n, 2L) bounds of the standing forecasts as the wire tells them: lower and upper of each level in turn."""
+    def told(self, block: Columns) -> NDArray[np.float64]:
+        """(2L, n) bounds of the standing forecasts as the wire tells them: lower and upper of each level in turn."""
         L = len(self._recipe.levels)
-        sides: NDArray[np.float64] = block["bounds"].reshape(-1, 2, L).transpose(0, 2, 1).reshape(-1, 2 * L)
-        return sides
+        sides: NDArray[np.float64] = block["bounds"].reshape(2, L, -1).swapaxes(0, 1)
+        return sides.reshape(2 * L, -1)
 
-    def calibrated(self, block: Block) -> NDArray[np.bool_]:
-        """(n,) whether the standing forecast has bounds."""
-        calibrated: NDArray[np.bool_] = block["residuals_seen"] > self._recipe.warm_residuals
-        return calibrated
-
-    def settle(self, row: NDArray[np.int64], block: Block, y: NDArray[np.float64]) -> tuple[int, NDArray[np.bool_]]:
+    def settle(self, row: NDArray[np.int64], block: Columns, y: NDArray[np.float64]) -> Settlement:
         """Compare actuals with the standing bounds, and learn from both.
 
         Args:
-            row: (n,) distinct ascending rows.
-            block: (n,) records before the tick; those without one have no standing forecast. `anomaly` is set.
+            row: (n,) rows.
+            block: (n,) columns before the tick.
             y: (n,) actuals.
-
-        Returns:
-            How many had bounds; (m, L) of each standing forecast, whether its intervals held the actual.
         """
-        recipe, L = self._recipe, len(self._recipe.levels)
+        recipe, L, bounds = self._recipe, len(self._recipe.levels), block["bounds"]
         stands = block["t"] >= 0
-        if not stands.all():
-            rest = block[stands]
-            bounded, held = self.settle(row[stands], rest, y[stands])
-            block[stands] = rest
-            return bounded, held
-        bounds = block["bounds"]
-        # Not `calibrated`: a forecast that waited for its actual may have been made before that.
-        calibrated = ~np.isnan(bounds).any(axis=1) & (L > 0)
-        missed = np.concatenate([y[:, None] < bounds[:, :L], y[:, None] > bounds[:, L:]], axis=1)
+        # Not what is calibrated by now: a forecast that waited for its actual may have been made before that.
+        bounded = ~np.isnan(bounds[0]) & stands if L else np.zeros(len(y), np.bool_)
+        missed = np.concatenate([y < bounds[:L], y > bounds[L:]])
         push = recipe.gain * (missed - self._beyond)
-        block["correction"] += np.where(calibrated[:, None], push, 0).astype(np.float32)
-        if L:
-            score = anomaly_of(y, block["yhat"], bounds[:, L - 1], bounds[:, 2 * L - 1])
-            block["anomaly"] = np.where(calibrated, score, np.nan)
-        self._keep(row, block, y - block["yhat"])
-        return int(calibrated.sum()), calibrated[:, None] & ~(missed[:, :L] | missed[:, L:])
+        push *= bounded
+        block["correction"][...] += push.astype(np.float32)
+        error = y - block["yhat"]
+        self._keep(row, block, np.where(stands, error, 0.0), stands)
+        if not L:
+            return Settlement(bounded, missed, error)
+        reach = np.abs(bounds[[L - 1, 2 * L - 1]] - block["yhat"])
+        anomaly = np.where(bounded, anomaly_of(error, reach), np.nan)
+        return Settlement(bounded, ~(missed[:L] | missed[L:]) & bounded, anomaly)
 
-    def _keep(self, row: NDArray[np.int64], block: Block, residual: NDArray[np.float64]) -> None:
+    def _keep(
+        self,
+        row: NDArray[np.int64],
+        block: Columns,
+        residual: NDArray[np.float64],
+        stands: NDArray[np.bool_],
+    ) -> None:
         recipe, seen, size = self._recipe, block["residuals_seen"], block["residual_size"]
         known = size > TINY
         u = np.where(known, residual / np.where(known, size, 1.0), np.sign(residual))
         self._kept[row, seen % recipe.window] = u.clip(-recipe.clip, recipe.clip)
         limit = np.where(known, recipe.clip * size, np.inf)
-        share = np.maximum(recipe.rate, 1.0 / (seen + 1))
-        block["residual_size"] = size + share * (np.minimum(np.abs(residual), limit) - size)
-        block["residuals_seen"] = seen + 1
+        share = np.maximum(recipe.rate, 1.0 / (seen + 1)) * stands
+        size[...] += share * (np.minimum(np.abs(residual), limit) - size)
+        seen[...] += stands
 
-    def bound(self, row: NDArray[np.int64], block: Block) -> None:
-        """Set the (n, 2L) bounds of the new standing forecasts: lower sides, then upper; NaN before calibration."""
-        calibrated = self.calibrated(block)
+    def bound(self, row: NDArray[np.int64], block: Columns) -> None:
+        """Set the bounds of the new standing forecasts: lower sides, then upper; NaN before calibration.
+
+        Args:
+            row: (m,) distinct ascending rows.
+            block: columns of these m; what a block holds behind them repeats the last.
+        """
+        m, bounds = len(row), block["bounds"]
+        calibrated = block["residuals_seen"][:m] > self._recipe.warm_residuals
         if calibrated.all():
-            block["bounds"] = self._bounds(row, block)
-            return
-        block["bounds"] = np.nan
-        if calibrated.any():
-            block["bounds"][calibrated] = self._bounds(row[calibrated], block[calibrated])
+            bounds[:, :m] = self._bounds(row, block, slice(m))
+        else:
+            at = np.flatnonzero(calibrated)
+            bounds[...] = np.nan
+            if len(at):
+                bounds[:, at] = self._bounds(row[at], block, at)
+        bounds[:, m:] = bounds[:, m - 1 : m]
 
-    def _bounds(self, row: NDArray[np.int64], block: Block) -> NDArray[np.float64]:
+    def _bounds(self, row: NDArray[np.int64], block: Columns, at: slice | NDArray[np.int64]) -> NDArray[np.float64]:
         L = len(self._recipe.levels)
-        seen = np.minimum(block["residuals_seen"], self._recipe.window)
-        quantile = _quantiles(self._kept[as_slice(row)], seen, self._probability)
-        correction = block["correction"].astype(np.float64)
+        seen = np.minimum(block["residuals_seen"][at], self._recipe.window)
+        quantile = _quantiles(self._kept[as_slice(row)], seen, self._probability).T
+        correction = block["correction"][:, at].astype(np.float64)
         # A bound never crosses its forecast, and a wider interval never lies inside a narrower one.
-        lower = np.minimum.accumulate(np.minimum(quantile[:, :L] - correction[:, :L], 0.0), axis=1)
-        upper = np.maximum.accumulate(np.maximum(quantile[:, L:] + correction[:, L:], 0.0), axis=1)
-        reach = np.concatenate([lower, upper], axis=1) * block["residual_size"][:, None]
-        bounds: NDArray[np.float64] = block["yhat"][:, None] + reach
+        lower = np.minimum.accumulate(np.minimum(quantile[:L] - correction[:L], 0.0), axis=0)
+        upper = np.maximum.accumulate(np.maximum(quantile[L:] + correction[L:], 0.0), axis=0)
+        reach = np.concatenate([lower, upper]) * block["residual_size"][at]
+        bounds: NDArray[np.float64] = block["yhat"][at] + reach
         return bounds
 
 
@@ -148,12 +164,13 @@ def _quantiles(
     return np.take_along_axis(ordered, np.clip(index, 0, seen[:, None] - 1), axis=1).astype(np.float64)
 
 
-def anomaly_of(
-    y: NDArray[np.float64], yhat: NDArray[np.float64], lower: NDArray[np.float64], upper: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """(n,) 0 where y is the forecast, 1 at the bound of the widest interval, more beyond it."""
-    distance = np.abs(y - yhat)
-    reach = np.where(y < yhat, yhat - lower, upper - yhat)
-    has_width = reach > TINY
-    score = np.minimum(distance, _SCORE_MAX * reach) / np.where(has_width, reach, 1.0)
-    return np.where(has_width, score, np.where(distance > 0, _SCORE_MAX, 0.0))
+def anomaly_of(error: NDArray[np.float64], reach: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n,) 0 where an actual is the forecast, 1 at the bound of the widest interval, more beyond it.
+
+    Args:
+        error: (n,) actual − forecast.
+        reach: (2, n) distances of the widest interval's lower and upper bound from the forecast.
+    """
+    side = np.maximum(np.where(error < 0, reach[0], reach[1]), TINY)
+    score: NDArray[np.float64] = np.abs(error) / side
+    return np.minimum(score, _SCORE_MAX, out=score)

@@ -52,21 +52,17 @@ class LinearBank:
         name: of the bank's columns.
         k: features.
         recipes: constants of each of the m experts.
-        packed: whether only the upper half of P is kept between ticks: half the bytes for more work.
     """
 
-    def __init__(
-        self, table: Table, name: str, k: int, recipes: Sequence[LinearRecipe], *, packed: bool = False
-    ) -> None:
+    def __init__(self, table: Table, name: str, k: int, recipes: Sequence[LinearRecipe]) -> None:
         m = len(recipes)
         self.k = k
-        self._half = _Half(k) if packed else None
         self._forgetting = np.array([one.forgetting for one in recipes], np.float32)
         self._hub = np.array([one.hub for one in recipes], np.float32)
         self._start = np.array([one.start for one in recipes], np.float32)[:, None]
         self._theta = table.column(f"{name}.theta", (m, k), np.float32)
         self._diagonal_max = np.array([one.diagonal_max for one in recipes], np.float32)
-        self._Q = table.column(f"{name}.Q", (m, self._half.size) if self._half else (m, k, k), np.float32)
+        self._Q = table.column(f"{name}.Q", (m, k, k), np.float32)
         self._rho = table.column(f"{name}.rho", (m,), np.float32)
         self._size = table.column(f"{name}.size", (m,), np.float32)
         self._entered = table.column(f"{name}.entered", (m, k), np.bool_)
@@ -101,13 +97,10 @@ class LinearBank:
             t: (n,) number of outcomes so far, this one included; (n, m) likewise.
         """
         at = as_slice(rows)
-        state = theta, kept, rho, size, entered = [column.rows[at] for column in self._columns]
-        Q = self._half.whole(kept) if self._half else kept
+        state = theta, Q, rho, size, entered = [column.rows[at] for column in self._columns]
         rate = np.maximum(_ERROR_RATE, 1.0 / np.maximum(t, 1)).astype(np.float32)
         z, rate = (column if column.ndim > 1 else column[:, None] for column in (z, rate))
         self._learn(theta, Q, rho, size, entered, x, z, rate)
-        if self._half:
-            self._half.keep(Q, kept)
         if not isinstance(at, slice):
             for column, values in zip(self._columns, state, strict=True):
                 column.rows[at] = values
@@ -175,24 +168,3 @@ class LinearBank:
         if high.any():
             folded[high] *= (bound[high] / mean[high])[:, None, None]
             Q[fold] = folded
-
-
-class _Half:
-    """The upper half of symmetric k × k matrices, row by row, and back."""
-
-    def __init__(self, k: int) -> None:
-        i, j = np.triu_indices(k)
-        self.size = len(i)
-        self._k = k
-        self._upper = i * k + j
-        self._mirror = np.zeros((k, k), np.int64)
-        self._mirror[i, j] = self._mirror[j, i] = np.arange(self.size)
-
-    def whole(self, kept: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(n, m, k, k) matrices, copied."""
-        return kept.take(self._mirror, axis=2)
-
-    def keep(self, Q: NDArray[np.float32], kept: NDArray[np.float32]) -> None:
-        """Put the upper halves of matrices into `kept`."""
-        n, m = kept.shape[:2]
-        np.take(Q.reshape(n, m, self._k * self._k), self._upper, axis=2, out=kept)

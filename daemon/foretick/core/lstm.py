@@ -11,7 +11,7 @@ One step, gates in torch's order i, f, g, o (Hochreiter and Schmidhuber 1997, wi
 Of several layers each takes the h' below it for its x; the head sees the h' of the top one, and the inputs themselves.
 
 Glossary
-    F, H, n     inputs, hidden units, rows
+    F, H, n     inputs, hidden units, series
     L           layers; all their h, and all their c, stand side by side in one row, the top layer last
     θ           all weights as one flat float32 vector: what the optimiser, snapshots and the wire to a trainer carry
 """
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
-
-ROW_BLOCK = 16  # rows; torch.mm gives a row the same bits at any position of a batch padded to this (measured)
-ROWS_AT_ONCE = 1024  # rows; more falls out of the second-level cache and costs twice as much
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,15 +111,16 @@ def _widened(shape: Shape, theta: Tensor, silent: Sequence[int]) -> Tensor:
 class Stepper:
     """One tick of n series at once, from weights packed for speed.
 
-    tanh(a) is taken as 2σ(2a) − 1 (torch's tanh costs ten times its sigmoid), with the 2 folded into the weights of g.
+    σ(a) is taken as ½ + ½ tanh(a/2), the halves folded into the weights: one function for all four gates. n is a
+    multiple of 16 (`block`), for then each series has the same bits whatever is beside it.
     """
 
     def __init__(self, shape: Shape, theta: Tensor) -> None:
         self.shape = shape
         parts = shape.split(theta)
         self._layers = [_Layer(shape.hidden, parts, layer) for layer in range(shape.layers)]
-        self._head = parts["head_weight"].clone().numpy()
-        self._head_bias = float(parts["head_bias"])
+        self._head = parts["head_weight"].roll(shape.inputs).numpy()  # of the inputs, then of h
+        self._head_bias = np.float32(parts["head_bias"])
         self._further = [parts[name].clone().numpy() for name in ("head_weights", "head_biases") if name in parts]
 
     def step(
@@ -131,66 +129,67 @@ class Stepper:
         """Carry the state over one tick.
 
         Args:
-            x: (n, F) float32 inputs.
-            h: (n, L · H) float32 hidden states.
-            c: (n, L · H) float32 cell states.
+            x: (F, n) float32 inputs.
+            h: (L · H, n) float32 hidden states.
+            c: (L · H, n) float32 cell states.
 
         Returns:
-            (n,) ẑ, (n, L · H) new h, (n, L · H) new c, float32; each row has the same bits whatever rows are beside it.
+            (n,) ẑ, (L · H, n) new h, (L · H, n) new c, float32.
         """
-        n, F, H = len(x), self.shape.inputs, self.shape.hidden
-        padded = (
-            -(-n // ROW_BLOCK) * ROW_BLOCK
-        )  # padding also keeps sigmoid off its scalar tail, which rounds otherwise
-        joint = np.zeros((padded, F + H), np.float32)
-        joint[:n, :F] = x
-        hidden, cell = (
-            np.empty((padded, self.shape.carried), np.float32),
-            np.zeros((padded, self.shape.carried), np.float32),
-        )
-        cell[:n] = c
+        h, c = h.copy(), c.copy()
+        F, H = self.shape.inputs, self.shape.hidden
+        joint = np.empty((F + H, x.shape[1]), np.float32)
+        joint[:F] = x
         heard = joint
         for number, layer in enumerate(self._layers):
             part = slice(number * H, (number + 1) * H)
-            if number:
-                heard = np.zeros((padded, 2 * H), np.float32)
-                heard[:, :H] = hidden[:, part.start - H : part.start]
-            heard[:n, -H:] = h[:, part]
-            hidden[:, part] = layer.step(heard, cell[:, part])
-        joint[:, :F] *= self._head[H:]
-        joint[:, F:] = hidden[:, -H:] * self._head[:H]
-        zhat = joint[:n].sum(axis=1) + np.float32(self._head_bias)
-        return zhat, hidden[:n], cell[:n]
+            heard[-H:] = h[part]
+            layer.step(heard, h[part], c[part])
+            if number + 1 < len(self._layers):
+                heard = np.empty((2 * H, x.shape[1]), np.float32)
+                heard[:H] = h[part]
+        joint[F:] = h[-H:]
+        zhat: NDArray[np.float32] = np.einsum("k,kn->n", self._head, joint)
+        zhat += self._head_bias
+        return zhat, h, c
 
     def further(self, x: NDArray[np.float32], h: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(n, O − 1) ẑ of the further horizons, from the inputs and the new hidden states of a step."""
+        """(O − 1, n) ẑ of the further horizons, from the inputs and the new hidden states of a step."""
         weights, biases = self._further
-        seen = np.concatenate([h[:, -self.shape.hidden :], x], axis=1)
-        # Row by row and output by output: a product of matrices would round by who is beside whom.
-        columns = [(seen * head).sum(axis=1) for head in weights]
-        return np.asarray(np.stack(columns, axis=1) + biases, np.float32)
+        seen = np.concatenate([h[-self.shape.hidden :], x])
+        # Output by output: a product of matrices might round by who is beside whom.
+        said = [np.einsum("k,kn->n", head, seen) for head in weights]
+        return np.asarray(np.stack(said) + biases[:, None], np.float32)
 
 
 class _Layer:
-    """The packed weights of one layer."""
+    """The packed weights of one layer; gates in the order i, f, o, g."""
 
     def __init__(self, hidden: int, parts: dict[str, Tensor], number: int) -> None:
         self._hidden = hidden
-        twice = torch.ones(4 * hidden)
-        twice[2 * hidden : 3 * hidden] = 2.0
         joint = torch.cat([parts[f"weight_ih_l{number}"], parts[f"weight_hh_l{number}"]], dim=1)
-        self._weights = (joint * twice[:, None]).T.contiguous()
-        self._bias = (parts[f"bias_ih_l{number}"] + parts[f"bias_hh_l{number}"]) * twice
+        bias = (parts[f"bias_ih_l{number}"] + parts[f"bias_hh_l{number}"])[:, None]
+        i, f, g, o = range(4)
+        order = torch.cat([torch.arange(gate * hidden, (gate + 1) * hidden) for gate in (i, f, o, g)])
+        halves = torch.ones(4 * hidden, 1)
+        halves[: 3 * hidden] = 0.5
+        self._weights = (joint[order] * halves).contiguous()
+        self._bias = bias[order] * halves
 
-    def step(self, heard: NDArray[np.float32], cell: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(n, H) new hidden states from the (n, F + H) inputs and hidden states; `cell` is carried over in place."""
+    def step(self, heard: NDArray[np.float32], h: NDArray[np.float32], c: NDArray[np.float32]) -> None:
+        """Write the new hidden states h, from the (F + H, n) inputs and hidden states, and the new cell states c."""
         H = self._hidden
-        gates = torch.addmm(self._bias, torch.from_numpy(heard), self._weights).sigmoid_().numpy()
-        i, f, g, o = (gates[:, k * H : (k + 1) * H] for k in range(4))
-        cell *= f
-        cell += i * (2.0 * g - 1.0)
-        squashed = torch.sigmoid(torch.from_numpy(cell + cell)).numpy()
-        return np.asarray(o * (2.0 * squashed - 1.0), np.float32)
+        gates = torch.addmm(self._bias, self._weights, torch.from_numpy(heard)).numpy()
+        np.tanh(gates, out=gates)
+        open_ = gates[: 3 * H]
+        open_ *= np.float32(0.5)
+        open_ += np.float32(0.5)
+        i, f, o, g = (gates[k * H : (k + 1) * H] for k in range(4))
+        c *= f
+        i *= g
+        c += i
+        np.tanh(c, out=h)
+        h *= o
 
 
 class SequenceModel:

@@ -13,13 +13,15 @@ import numpy as np
 
 from foretick.core import experts
 from foretick.core.arena import Arena
+from foretick.core.block import padded
 from foretick.core.horizon import Horizons
 from foretick.core.horizon_scores import HorizonTally
 from foretick.core.lstm import Stepper
 from foretick.core.parts import exogenous_of, intervals_of, recorder_of, senses_of, shape_of
-from foretick.core.scaling import TINY, outcome, update_scaling
-from foretick.core.scores import Tally, update_means
-from foretick.core.verdicts import FORECAST, judge
+from foretick.core.scaling import RunningMeans, bounded_size, in_scales, rescale
+from foretick.core.scores import Tally
+from foretick.core.tracking import Tracking
+from foretick.core.verdicts import FORECAST, in_order, judge
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,11 +29,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from foretick.core.arena import Block
+    from foretick.core.block import Block
+    from foretick.core.columns import Columns
+    from foretick.core.ensemble_compact import Lesson
+    from foretick.core.horizon import Settled
     from foretick.core.recipe import Recipe
     from foretick.core.records import Forecasts, Ticks
-
-_SPACING_RATE = 0.02  # ~50 ticks
 
 
 class Model:
@@ -63,6 +66,8 @@ class Model:
         self._exogenous = exogenous_of(self.arena, recipe)
         self.intervals = intervals_of(self.arena, recipe)
         self._horizons = Horizons(self.arena.table, recipe, self._features) if recipe.horizon > 1 else None
+        self._means = RunningMeans(recipe)
+        self._kept = 1.0 - np.array(recipe.scaling.average_rates)[:, None]  # share that a deviation keeps
         self.recorder = recorder_of(self.shape, recipe.learn)
         self.tally = Tally.empty(len(self.experts), len(recipe.interval.levels))
         self.horizon_tally = HorizonTally(recipe.horizon, recipe.interval.levels)
@@ -72,8 +77,8 @@ class Model:
         """Step through these weights from now on."""
         self.stepper = Stepper(self.shape, theta)
 
-    def weights(self, block: Block) -> NDArray[np.float32]:
-        """(n, K) the experts' weights in the standing forecasts of these records."""
+    def weights(self, block: Columns) -> NDArray[np.float32]:
+        """(K, n) the experts' weights in the standing forecasts of these columns."""
         return experts.weights(block, self._prior, self.recipe.mix)
 
     def round(self, ticks: Ticks, rows: NDArray[np.int64], at: NDArray[np.int64], answer: Forecasts) -> None:
@@ -85,112 +90,192 @@ class Model:
             at: (m,) positions among them, whose rows are ascending.
             answer: to all n.
         """
-        block = self.arena.gather(rows[at])
-        verdict = judge(self.arena, block, ticks.ts[at], ticks.stamped[at], self.recipe.late_run)
-        answer.verdict[at] = verdict
-        if verdict.any():
-            refused = verdict != FORECAST
-            self.arena.scatter(rows[at[refused]], block[refused])
-            at, block = at[~refused], block[~refused]
+        places = padded(at)
+        ts, block = ticks.ts[places], self.arena.gather(rows[places])
+        if not in_order(block, ts, ticks.stamped[places]):
+            verdict = judge(self.arena, rows[at], ticks.ts[at], ticks.stamped[at], self.recipe.late_run)
+            answer.verdict[at] = verdict
+            at = at[verdict == FORECAST]
             if len(at) == 0:
                 return
-        row = rows[at]
-        y = ticks.y[at]
-        y, beside = (y, None) if y.ndim == 1 else (y[:, 0], y[:, 1:])
-        self._reveal(row, block, y, ticks.ts[at])
-        answer.values[at], weight = self._forecast(row, block, beside)
-        self.arena.scatter(row, block)
-        answer.warm[at] = block["t"] >= self.recipe.cold_ticks
+            places = padded(at)
+            ts, block = ticks.ts[places], self.arena.gather(rows[places])
+        row, y, m = rows[places], ticks.y[places], len(at)
+        y, others = (y, None) if y.ndim == 1 else (y[:, 0], y[:, 1:])
+        moves, anomaly = self._reveal(m, row, block, y, ts)
+        told, weight = self._forecast(m, row, block, moves, others, anomaly)
+        self.arena.scatter(row[:m], block)
+        answer.values[places] = told.T
+        answer.warm[places] = block["t"] >= self.recipe.cold_ticks
         if self.watch is not None:
-            self.watch([ticks.series[i] for i in at.tolist()], weight)
+            self.watch([ticks.series[i] for i in at.tolist()], weight.T)
 
-    def _reveal(self, row: NDArray[np.int64], block: Block, y: NDArray[np.float64], ts: NDArray[np.int64]) -> None:
-        """The actual arrives: score, let the mix learn, move window, scaling and seasons on by one tick."""
+    # Of the arrays below, the first m columns are series of the round; what lies behind them repeats the m-th.
+
+    def _reveal(
+        self, m: int, row: NDArray[np.int64], block: Block, y: NDArray[np.float64], ts: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """The actual arrives: score, let the mix and the experts learn, move everything on by one tick.
+
+        Returns:
+            (16, n) the latest moves where the features know them; (n,) the anomaly scores.
+        """
+        slot = self.arena.slots[row[:m]]
+        begun = self._begin(m, row, block, y, ts) if block.youngest < 0 else 0
+        d, error = y - block["y"], y - block["yhat"]
+        z = self._outcome(d, block)
+        recent = self._features.recall(row, block)
+        settlement = self.intervals.settle(row, block, y)
+        self.tally.cover(settlement.bounded[:m], settlement.held[:, :m])
+        settled = self._horizons.settle(row[:m], block, y[:m]) if self._horizons else None
+        self._record_outcomes(slot, z, settled)
+        lesson = self._ensemble.meet(block, z, recent)
+
+        block["t"] += 1
+        block.youngest += 1
+        self._average(block, d, error, z, ts - block["ts"], lesson)
+        experts.update_mix(block, z, self.recipe.mix)
+        self._ensemble.learn(row[:m], block, z, lesson)
+        self._features.observe(row, block, z)
+        np.subtract(ts, block["ts"], out=block["gap"])
+        block["ts"][...] = ts
+        block["y"][...] = y
+        block["late_run"][...] = 0
+        rescale(block, d, self._kept)
+        self._score(m - begun, error[:m], d[:m], block["move"][:m])
+        if settled is not None:
+            self.horizon_tally.add(settled, block["move"][:m])
+        return self._features.take(row, block, d, recent), settlement.anomaly
+
+    def _begin(
+        self, m: int, row: NDArray[np.int64], block: Block, y: NDArray[np.float64], ts: NDArray[np.int64]
+    ) -> int:
+        """Let series without a tick begin as if they had stood at their first value for ever; how many do."""
         first = block["t"] < 0
-        d = np.where(first, 0.0, y - block["y"])
-        z = outcome(d, block["scale"])
-        error = y - block["yhat"]
-        clipped = z.clip(-self.recipe.mix.clip, self.recipe.mix.clip).astype(np.float32)
-        slot = self.arena.slots[row]
-        if first.any():
-            self.recorder.abort(slot[(slot >= 0) & first])
-            self._ensemble.forget(row[first])
-            self._features.forget(row[first])
-            if self._horizons:
-                self._horizons.forget(row[first])
-        self.tally.cover(*self.intervals.settle(row, block, y))
-        settled = self._horizons.settle(row, block, y) if self._horizons else None
-        recorded = slot >= 0
-        if recorded.any():
-            self.recorder.reveal(slot[recorded], clipped[recorded])
+        for name, value in (("y", y), ("yhat", y), ("ts", ts)):
+            np.copyto(block[name], value, where=first)
+        anew = row[:m][first[:m]]
+        slot = self.arena.slots[anew]
+        self.recorder.abort(slot[slot >= 0])
+        self._ensemble.forget(anew)
+        self._features.forget(anew)
+        if self._horizons:
+            self._horizons.forget(anew)
+        return len(anew)
+
+    def _outcome(self, d: NDArray[np.float64], block: Block) -> NDArray[np.float32]:
+        """(n,) z: what the standing forecasts met, in scales, clipped."""
+        clip, change = self.recipe.mix.clip, in_scales(d, block["per_scale"])
+        return np.minimum(np.maximum(change, -clip, out=change), clip, out=change).astype(np.float32)
+
+    def _average(
+        self,
+        block: Block,
+        d: NDArray[np.float64],
+        error: NDArray[np.float64],
+        z: NDArray[np.float32],
+        gap: NDArray[np.int64],
+        lesson: Lesson | None,
+    ) -> None:
+        """Take what this tick tells of sizes into the running means."""
+        size = np.abs(d)
+        bounded = bounded_size(size, block, self.recipe.scaling)
+        values = {
+            "move": size,
+            "mean_naive": size,
+            "scale": bounded,
+            "fast": bounded,
+            "mean_error": np.abs(error),
+            "spacing": np.maximum(gap, 0),
+            "mix_loss": np.abs(block["phat"] - z),
+        }
+        if isinstance(self.intervals, Tracking):
+            values["residual_fast"] = self.intervals.residual(block, error)
+        if lesson is not None:
+            values |= lesson.sizes
+        self._means.update(block, values)
+
+    def _score(
+        self, scored: int, error: NDArray[np.float64], d: NDArray[np.float64], move: NDArray[np.float64]
+    ) -> None:
+        """Tally errors in mean moves; series that never moved have none."""
+        sizes = np.abs(np.stack([error, d]))
+        if np.minimum.reduce(move) > 0:
+            sizes /= move
+        else:
+            sizes = np.divide(sizes, move, out=np.zeros_like(sizes), where=move > 0)
+        self.tally.add(scored, sizes)
+
+    def _record_outcomes(self, slot: NDArray[np.int32], z: NDArray[np.float32], settled: Settled | None) -> None:
+        recorded = np.flatnonzero(slot >= 0)
+        if len(recorded):
+            self.recorder.reveal(slot[recorded], z[recorded])
             if settled is not None:
                 self.recorder.reveal_further(slot[recorded], settled.z[recorded])
 
-        block["t"] += 1
-        update_means(block, error, d)
-        experts.update_mix(block, clipped, self.recipe.mix)
-        self._ensemble.learn(row, block, clipped)
-        self._features.observe(row, block, clipped)
-        block["gap"] = gap = np.where(first, 0, ts - block["ts"])
-        share = np.maximum(_SPACING_RATE, 1.0 / np.maximum(block["t"], 1))
-        block["spacing"] += share * (np.maximum(gap, 0) - block["spacing"])
-        block["ts"] = ts
-        block["y"] = y
-        update_scaling(block, d, self.recipe.scaling)
-        moved = ~first & (block["move"] > 0)
-        self.tally.add(int((~first).sum()), error[moved] / block["move"][moved], d[moved] / block["move"][moved])
-        if settled is not None:
-            self.horizon_tally.add(settled, block["move"])
-        self._features.take(row, block, d)
-
     def _forecast(
-        self, row: NDArray[np.int64], block: Block, beside: NDArray[np.float64] | None
+        self,
+        m: int,
+        row: NDArray[np.int64],
+        block: Block,
+        moves: NDArray[np.float32],
+        others: NDArray[np.float64] | None,
+        anomaly: NDArray[np.float64],
     ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
         """Step the LSTM from the carried state, blend the experts, and let the forecasts stand.
 
         Returns:
-            (n, C) what is told of each, in the order of `output_names`; (n, K) the weights of the experts.
+            (C, n) what is told of each, in the order of `output_names`; (K, m) the weights of the experts.
         """
-        heard = self._exogenous.take(row, block, beside) if self._exogenous and beside is not None else None
-        sight = self._features.see(row, block, heard)
-        self._ensemble.forecast_linear(row, block, sight)
-        x = sight.x
-        slot = self.arena.slots[row]
-        recorded = slot >= 0
-        if recorded.any():
-            self.recorder.record(slot[recorded], x[recorded], block["h"][recorded], block["c"][recorded])
-        zhat, h, c = self.stepper.step(x, block["h"], block["c"])
-        bad = ~np.isfinite(zhat)
-        if bad.any():
-            self.poisoned += int(bad.sum())
-            zhat[bad], h[bad], c[bad] = 0, 0, 0
-        block["h"], block["c"] = h, c
-        self._ensemble.forecast_readout(row, block, x)
+        heard = self._exogenous.take(row, block, others) if self._exogenous and others is not None else None
+        sight = self._features.see(row, block, moves, heard)
+        self._ensemble.forecast_linear(row[:m], block, sight)
+        self._record_inputs(self.arena.slots[row[:m]], sight.x, block)
+        zhat, block["h"][...], block["c"][...] = self.stepper.step(sight.x, block["h"], block["c"])
+        self._mend(m, block, zhat)
+        self._ensemble.forecast_readout(row[:m], block, sight.x)
         weight, warm = self._blend(block, sight.seasonal, zhat)
-        self.intervals.bound(row, block)
-        told = [block["yhat"][:, None]]
+        self.tally.weigh(weight[:, :m])
+        self.intervals.bound(row[:m], block)
+        told = [block["yhat"][None]]
         if self.recipe.interval.levels:
-            told += [self.intervals.told(block), block["anomaly"][:, None]]
+            told += [self.intervals.told(block), anomaly[None]]
         if self._horizons:
-            told.append(self._horizons.forecast(row, block, self.stepper.further(x, h), sight, warm))
-        return np.concatenate(told, axis=1, dtype=np.float64), weight
+            far = self._horizons.forecast(row[:m], block, self.stepper.further(sight.x, block["h"]), sight, warm)
+            told.append(far.take(np.minimum(np.arange(len(row)), m - 1), axis=0).T)
+        return np.concatenate(told), weight[:, :m]
+
+    def _record_inputs(self, slot: NDArray[np.int32], x: NDArray[np.float32], block: Block) -> None:
+        recorded = np.flatnonzero(slot >= 0)
+        if len(recorded):
+            x, h, c = (columns[:, recorded].T for columns in (x, block["h"], block["c"]))
+            self.recorder.record(slot[recorded], x, h, c)
+
+    def _mend(self, m: int, block: Block, zhat: NDArray[np.float32]) -> None:
+        """Reset the state of series whose network came apart."""
+        bad = ~np.isfinite(zhat)
+        if not np.logical_or.reduce(bad):
+            return
+        self.poisoned += int(np.count_nonzero(bad[:m]))
+        zhat[bad] = 0
+        block["h"][:, bad] = 0
+        block["c"][:, bad] = 0
 
     def _blend(
         self, block: Block, seasonal: NDArray[np.float64], zhat: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Let the next tick's forecast stand; (n, K) the weights of its experts, (n,) whether it is more than naive."""
-        clip = self.recipe.mix.clip
-        known = block["scale"] > TINY
-        expert = block["expert"]
-        expert[:, experts.SEASONAL_NAIVE] = seasonal
+        """Let the next tick's forecast stand; (K, n) the weights of its experts, (n,) whether it is more than naive."""
+        clip, expert, cold_ticks = self.recipe.mix.clip, block["expert"], self.recipe.cold_ticks
+        expert[experts.SEASONAL_NAIVE] = seasonal
         if experts.EWMA in self._place:
-            ewma = -block["deviation"][:, experts.EWMA_AVERAGE] / np.where(known, block["scale"], 1.0)
-            expert[:, self._place[experts.EWMA]] = ewma.clip(-clip, clip)
-        expert[:, self._place[experts.LSTM]] = zhat.clip(-clip, clip)
+            ewma = -block["deviation"][experts.EWMA_AVERAGE] * block["per_scale"]
+            expert[self._place[experts.EWMA]] = ewma.clip(-clip, clip)
+        np.minimum(np.maximum(zhat, np.float32(-clip)), np.float32(clip), out=expert[self._place[experts.LSTM]])
         weight = self.weights(block)
-        warm = known & (block["t"] >= self.recipe.cold_ticks)
-        phat = np.where(warm, (weight * expert).sum(axis=1), 0).clip(-clip, clip).astype(np.float32)
-        block["phat"] = phat
-        block["yhat"] = block["y"] + block["scale"] * phat
-        self.tally.weigh(weight)
+        phat = block["phat"]
+        np.einsum("kn,kn->n", weight, expert, out=phat)
+        np.minimum(np.maximum(phat, np.float32(-clip), out=phat), np.float32(clip), out=phat)
+        warm = (block["t"] >= cold_ticks) & (block["per_scale"] > 0)
+        phat *= warm
+        np.add(block["y"], block["scale"] * phat, out=block["yhat"])
         return weight, warm

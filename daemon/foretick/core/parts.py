@@ -45,7 +45,7 @@ def senses_of(arena: Arena, recipe: Recipe) -> tuple[Features | CompactFeatures,
     if not recipe.compact:
         return Features(arena, recipe), Ensemble(arena, recipe)
     compact = CompactFeatures(arena, recipe)
-    return compact, CompactEnsemble(arena, recipe, compact)
+    return compact, CompactEnsemble(recipe)
 
 
 def intervals_of(arena: Arena, recipe: Recipe) -> Intervals | Tracking:

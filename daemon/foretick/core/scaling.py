@@ -14,38 +14,103 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from foretick.core.recipe import TrackingRecipe
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
-    from foretick.core.arena import Block
-    from foretick.core.recipe import ScalingRecipe
+    from foretick.core.block import Block
+    from foretick.core.recipe import Recipe, ScalingRecipe
 
 TINY = 1e-270  # a smaller scale is no scale: the series is constant, and 1e30/s would overflow
+_SPACING_RATE = 0.02  # ~50 ticks
+_ERROR_RATE = 0.001  # ~1,000 ticks: for people to look at
+_SIZE_RATE = 0.01  # ~100 ticks; the running mean |e| of a linear expert follows the noise of the series
+
+
+def running_means(recipe: Recipe) -> dict[str, float]:
+    """What is averaged over the ticks of a series, in the order of the records, and the rate at which it forgets."""
+    scaling = recipe.scaling
+    rates = {
+        "move": scaling.rate,  # |d|
+        "mean_naive": _ERROR_RATE,  # the same
+        "scale": scaling.rate,  # s: |d| without its outliers
+        "fast": scaling.fast_rate,  # the same
+        "mean_error": _ERROR_RATE,  # |y − ŷ|
+        "spacing": _SPACING_RATE,  # the gap, ms
+        "mix_loss": recipe.mix.loss_rate,  # ℓ: |z − p|
+    }
+    if isinstance(recipe.interval, TrackingRecipe):
+        rates["residual_fast"] = recipe.interval.rate  # |y − ŷ| in scales
+    if recipe.compact:
+        rates |= {"linear_size": _SIZE_RATE, "kalman_size": _SIZE_RATE}  # |e| of each
+    return rates
+
+
+class RunningMeans:
+    """All running means of a series as one: m ← m + max(rate, 1/t)(v − m) at its t-th outcome.
+
+    So each is the plain mean at first. A first tick settles nothing: all that is averaged is 0 then.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        rates = running_means(recipe)
+        self._rates = np.array(list(rates.values()))[:, None]
+        self._place = {name: place for place, name in enumerate(rates)}
+        self._grown = int(np.ceil(1.0 / min(rates.values())))  # ticks from which 1/t is below every rate
+
+    def update(self, block: Block, values: Mapping[str, NDArray[np.float64]]) -> None:
+        """Take in the newest value of each, by name; the block's t counts the tick already."""
+        means = block["means"]
+        change = np.empty_like(means)
+        for name, value in values.items():
+            change[self._place[name]] = value
+        change -= means
+        if block.youngest >= self._grown:
+            change *= self._rates
+        else:
+            change *= np.maximum(self._rates, 1.0 / np.maximum(block["t"], 1))
+        means += change
 
 
 def outcome(d: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(n,) float64 z: the change in scales. A first move out of a constant series counts as one scale."""
+    """z: the change in scales. A first move out of a constant series counts as one scale."""
     known = scale > TINY
     return np.where(known, d / np.where(known, scale, 1.0), np.sign(d))
 
 
-def update_scaling(block: Block, d: NDArray[np.float64], recipe: ScalingRecipe) -> None:
-    """Take the first difference d of tick t ≥ 1 into the block's scales and deviations, in place."""
-    t = block["t"]
-    size = np.abs(d)
-    limit = np.where(t > recipe.clip_after, recipe.clip * block["scale"], np.inf)
-    share = 1.0 / np.maximum(t, 1)
-    block["move"] += np.maximum(recipe.rate, share) * (size - block["move"])
-    # A constant past has no scale to clip at: the first move founds it.
-    size = np.where(limit > TINY, np.minimum(size, limit), size)
-    block["scale"] += np.maximum(recipe.rate, share) * (size - block["scale"])
-    block["fast"] += np.maximum(recipe.fast_rate, share) * (size - block["fast"])
-    rates = np.array(recipe.average_rates)
-    block["deviation"] = (1.0 - rates) * (block["deviation"] + d[:, None])
+def in_scales(d: NDArray[np.float64], per_scale: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n,) a change in scales, of which a constant series has none: there, its sign."""
+    z: NDArray[np.float64] = d * per_scale
+    if np.count_nonzero(per_scale) < len(d):
+        z = np.where(per_scale > 0, z, np.sign(d))
+    return z
 
 
-def inverse_scale(block: Block) -> NDArray[np.float64]:
-    """(n, 1) float64 1/s, and 0 where the series has been constant: all its features are 0 then."""
-    scale = block["scale"]
-    known = scale > TINY
-    return np.where(known, 1.0 / np.where(known, scale, 1.0), 0.0)[:, None]
+def bounded_size(size: NDArray[np.float64], block: Block, recipe: ScalingRecipe) -> NDArray[np.float64]:
+    """(n,) |d| as it moves the scale: one outlier must not."""
+    limit = recipe.clip * block["scale"]
+    bounded = np.minimum(size, limit)
+    if block.youngest <= recipe.clip_after or np.minimum.reduce(limit) <= TINY:
+        # A young series is still finding its scale. A constant past has none to clip at: the first move founds it.
+        np.copyto(bounded, size, where=(block["t"] <= recipe.clip_after) | (limit <= TINY))
+    return bounded
+
+
+def rescale(block: Block, d: NDArray[np.float64], keep: NDArray[np.float64]) -> None:
+    """Take d into the deviations, of which each keeps its (1 − rate, 1) share, and note the new scale's inverse."""
+    deviation, scale = block["deviation"], block["scale"]
+    deviation += d
+    deviation *= keep
+    if np.minimum.reduce(scale) > TINY:
+        np.divide(1.0, scale, out=block["per_scale"])
+    else:
+        known = scale > TINY
+        block["per_scale"][...] = np.where(known, 1.0 / np.where(known, scale, 1.0), 0.0)
+
+
+def inverse_scale(block: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
+    """1/s, and 0 where the series has been constant: all its features are 0 then."""
+    return block["per_scale"]

@@ -13,10 +13,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from foretick.core.arena import Block
     from foretick.core.horizon_scores import HorizonScores
 
-_MEAN_MEMORY = 1000.0  # ticks over which the errors of a series are averaged
 _WEIGHT_MEMORY = 1000.0  # forecasts over which expert weights are averaged
 
 
@@ -77,14 +75,6 @@ class SeriesStates:
     mean_naive: NDArray[np.float32]
 
 
-def update_means(block: Block, error: NDArray[np.float64], d: NDArray[np.float64]) -> None:
-    """Take (n,) errors of the forecasts and of the naive ones into the means of each series, after the block's t."""
-    t = block["t"]
-    share = np.where(t > 0, np.maximum(1.0 / _MEAN_MEMORY, 1.0 / np.maximum(t, 1)), 0.0)  # a first tick settles nothing
-    for name, values in (("mean_error", error), ("mean_naive", d)):
-        block[name] += share * (np.abs(values) - block[name])
-
-
 @dataclass(slots=True)
 class Tally:
     """The running sums behind `GroupScores`. Float64: a sum of 10^9 terms keeps six digits."""
@@ -103,23 +93,26 @@ class Tally:
         """Nothing scored yet."""
         return Tally(weight=np.zeros(experts), covered=np.zeros(levels, np.int64))
 
-    def add(self, scored: int, error: NDArray[np.float64], naive_error: NDArray[np.float64]) -> None:
-        """Score forecasts by their errors and the naive ones, in mean moves; series that never moved have none."""
+    def add(self, scored: int, sizes: NDArray[np.float64]) -> None:
+        """Score forecasts by the (2, n) sizes of their errors and of the naive ones, in mean moves."""
         self.scored += scored
-        self.abs_error += float(np.abs(error).sum())
-        self.naive_abs_error += float(np.abs(naive_error).sum())
-        self.squared_error += float(error @ error)
-        self.naive_squared_error += float(naive_error @ naive_error)
+        error, naive = np.add.reduce(sizes, axis=1).tolist()
+        squared, naive_squared = np.einsum("kn,kn->k", sizes, sizes).tolist()
+        self.abs_error += error
+        self.naive_abs_error += naive
+        self.squared_error += squared
+        self.naive_squared_error += naive_squared
 
-    def cover(self, bounded: int, held: NDArray[np.bool_]) -> None:
-        """Score the intervals of `bounded` forecasts by what the (n, L) intervals held."""
-        self.bounded += bounded
-        self.covered += held.sum(axis=0)
+    def cover(self, bounded: NDArray[np.bool_], held: NDArray[np.bool_]) -> None:
+        """Score the intervals of n forecasts: whether each had any, and whether the (L, n) held the actual."""
+        self.bounded += int(np.count_nonzero(bounded))
+        self.covered += np.add.reduce(held, axis=1)
 
     def weigh(self, weight: NDArray[np.float32]) -> None:
-        """Take in the (n, K) expert weights of n forecasts."""
-        share = -math.expm1(-len(weight) / _WEIGHT_MEMORY)
-        self.weight += share * (weight.mean(axis=0) - self.weight)
+        """Take in the (K, n) expert weights of n forecasts."""
+        n = weight.shape[1]
+        share = -math.expm1(-n / _WEIGHT_MEMORY)
+        self.weight += share * (np.add.reduce(weight, axis=1) / n - self.weight)
 
     @property
     def numbers(self) -> dict[str, float]:

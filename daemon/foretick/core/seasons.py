@@ -11,22 +11,32 @@ from foretick.core.recipe import MS_PER_DAY
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from foretick.core.arena import Arena, Block
+    from foretick.core.arena import Arena
+    from foretick.core.block import Block
     from foretick.core.recipe import SeasonRecipe
 
 
-def update_seasons(arena: Arena, rows: NDArray[np.int64], block: Block, recipe: SeasonRecipe) -> None:
-    """Note the newest spacing; look for seasons when `gaps` spacings are known, and at each doubling of the ticks."""
+def update_seasons(arena: Arena, rows: NDArray[np.int64], block: Block, recipe: SeasonRecipe) -> bool:
+    """Note the newest spacing; look for seasons when `gaps` spacings are known, and at each doubling of the ticks.
+
+    Returns:
+        Whether any series was looked at.
+    """
     if recipe.durations_ms == ():
-        return
+        return False
     t = block["t"]
     arena.gaps.push(rows, t, block["gap"])
-    due = (t >= recipe.gaps) & (t & (t - 1) == 0)
-    if not due.any():
-        return
-    spacing = _spacing(arena.gaps.latest(rows[due]))
-    lags = _lags(spacing, arena.window.length, recipe)
-    block["season"][due] = lags[:, : block["season"].shape[1]]
+    due = (t & (t - 1)) == 0
+    if not np.logical_or.reduce(due):
+        return False
+    due &= t >= recipe.gaps
+    at = np.flatnonzero(due)
+    if len(at) == 0:
+        return False
+    spacing = _spacing(arena.gaps.latest(rows[at]))
+    season = block["season"]
+    season[:, at] = _lags(spacing, arena.window.length, recipe).T[: len(season)]
+    return True
 
 
 def season_ticks(ts: NDArray[np.int64], recipe: SeasonRecipe) -> int:

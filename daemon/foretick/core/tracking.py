@@ -21,16 +21,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from foretick.core.intervals import anomaly_of
-from foretick.core.scaling import TINY
+from foretick.core.intervals import Settlement, anomaly_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from foretick.core.arena import Block
+    from foretick.core.block import Block
     from foretick.core.recipe import TrackingRecipe
 
 _MEAN_TO_DEVIATION = 1.25  # √(π/2): the standard deviation of a Gaussian over its mean absolute value
+_SIGNS = np.array([-1.0, 1.0])  # of lower and upper sides
 
 
 class Tracking:
@@ -44,58 +44,72 @@ class Tracking:
     def __init__(self, recipe: TrackingRecipe, clip: float) -> None:
         self._recipe, self._clip = recipe, clip
         beyond = (1.0 - np.array(recipe.levels)) / 2
-        self._beyond = np.concatenate([beyond, beyond])  # (2L,) share of actuals beyond each bound
-        self._start = _MEAN_TO_DEVIATION * np.array([NormalDist().inv_cdf(1.0 - a) for a in self._beyond.tolist()])
+        start = [_MEAN_TO_DEVIATION * NormalDist().inv_cdf(1.0 - a) for a in beyond.tolist()]
+        self._beyond = beyond[None, :, None]  # (1, L, 1) share of actuals beyond each bound
+        self._start = np.array([start, start], np.float32).reshape(-1, 1)  # (2L, 1)
 
     def told(self, block: Block) -> NDArray[np.float64]:
-        """(n, 2L) bounds of the standing forecasts as the wire tells them: lower and upper of each level in turn."""
-        L = len(self._recipe.levels)
-        sides: NDArray[np.float64] = self._bounds(block).reshape(-1, 2, L).transpose(0, 2, 1).reshape(-1, 2 * L)
+        """(2L, n) bounds of the standing forecasts as the wire tells them: lower and upper of each level in turn."""
+        reach = self._reach(block)
+        reach *= _SIGNS[:, None, None]
+        reach += block["yhat"]
+        sides: NDArray[np.float64] = reach.swapaxes(0, 1).reshape(2 * reach.shape[1], reach.shape[2])
+        if block.youngest <= self._recipe.warm_residuals:
+            sides[:, block["t"] <= self._recipe.warm_residuals] = np.nan
         return sides
 
-    def calibrated(self, block: Block) -> NDArray[np.bool_]:
-        """(n,) whether the standing forecast has bounds."""
-        calibrated: NDArray[np.bool_] = block["t"] > self._recipe.warm_residuals
-        return calibrated
-
-    def settle(self, row: NDArray[np.int64], block: Block, y: NDArray[np.float64]) -> tuple[int, NDArray[np.bool_]]:  # noqa: ARG002  as `Intervals.settle`; nothing is kept beside the records
-        """Compare actuals with the standing bounds, and learn from both; the blocks' `t` counts neither yet.
+    def settle(
+        self,
+        row: NDArray[np.int64],  # noqa: ARG002  as `Intervals.settle`; nothing is kept beside the records
+        block: Block,
+        y: NDArray[np.float64],
+    ) -> Settlement:
+        """Compare actuals with the standing bounds, and learn from both; the block's `t` counts neither yet.
 
         Args:
             row: (n,) rows.
-            block: (n,) records before the tick; those without one have no standing forecast. `anomaly` is set.
+            block: (n,) columns before the tick.
             y: (n,) actuals.
-
-        Returns:
-            How many had bounds; (m, L) of each standing forecast, whether its intervals held the actual.
         """
-        recipe, L, t = self._recipe, len(self._recipe.levels), block["t"]
-        stands, calibrated, bounds = t >= 0, self.calibrated(block), self._bounds(block)
-        missed = np.concatenate([y[:, None] < bounds[:, :L], y[:, None] > bounds[:, L:]], axis=1)
+        recipe, t = self._recipe, block["t"]
+        calibrated = t > recipe.warm_residuals
+        error = y - block["yhat"]
+        reach = self._reach(block)
+        missed = np.multiply.outer(_SIGNS, error)[:, None] > reach
         push = recipe.gain * (missed - self._beyond)
-        block["correction"] += np.where(calibrated[:, None], push, 0).astype(np.float32)
-        block["correction"][t == recipe.warm_residuals] = self._start  # of the first bounds, which stand next
-        if L:
-            score = anomaly_of(y, block["yhat"], bounds[:, L - 1], bounds[:, 2 * L - 1])
-            block["anomaly"] = np.where(calibrated, score, np.nan)
+        push *= calibrated
+        correction = block["correction"]
+        correction += push.reshape(correction.shape)
+        if block.youngest <= recipe.warm_residuals:
+            first = t == recipe.warm_residuals  # their first bounds stand next
+            correction[:, first] = self._start
+        held = ~np.logical_or.reduce(missed, axis=0) & calibrated
+        if not recipe.levels:
+            return Settlement(calibrated & False, held, error)
+        anomaly = anomaly_of(error, reach[:, -1])
+        if block.youngest <= recipe.warm_residuals:
+            anomaly[~calibrated] = np.nan
+        return Settlement(calibrated, held, anomaly)
 
-        known = block["scale"] > TINY
-        residual = np.abs(y - block["yhat"])
-        u = np.where(known, residual / np.where(known, block["scale"], 1.0), np.sign(residual)).clip(0, self._clip)
-        share = np.maximum(recipe.rate, 1.0 / np.maximum(t + 1, 1))
-        fast = block["residual_fast"]
-        block["residual_fast"] = np.where(stands, fast + share * (u - fast), fast)
-        return int(calibrated.sum()), calibrated[stands, None] & ~(missed[stands, :L] | missed[stands, L:])
+    def residual(self, block: Block, error: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(n,) |y − ŷ| in scales, as it is averaged."""
+        size: NDArray[np.float64] = np.abs(error)
+        u: NDArray[np.float64] = np.minimum(size * block["per_scale"], self._clip)
+        if np.count_nonzero(block["per_scale"]) < len(u):
+            u = np.where(block["per_scale"] > 0, u, np.sign(size))
+        return u
 
     def bound(self, row: NDArray[np.int64], block: Block) -> None:
         """Nothing: what the bounds of the new standing forecasts are made of stands in the records."""
 
-    def _bounds(self, block: Block) -> NDArray[np.float64]:
-        """(n, 2L) bounds of the standing forecasts: lower sides, then upper; NaN before calibration."""
-        L = len(self._recipe.levels)
-        unit = 0.5 * (block["mix_loss"].astype(np.float64) + block["residual_fast"]) * block["scale"]
+    def _reach(self, block: Block) -> NDArray[np.float64]:
+        """(2, L, n) how far the bounds of the standing forecasts are from them: lower sides, then upper."""
         # A bound never crosses its forecast, and a wider interval never lies inside a narrower one.
-        q = np.maximum(block["correction"].astype(np.float64), 0.0).reshape(-1, 2, L)
-        q = np.maximum.accumulate(q, axis=2).reshape(-1, 2 * L) * unit[:, None]
-        q[:, :L] *= -1.0
-        return np.where(self.calibrated(block)[:, None], block["yhat"][:, None] + q, np.nan)
+        correction = block["correction"]
+        q = np.maximum(correction, np.float32(0)).reshape(2, len(self._recipe.levels), correction.shape[1])
+        for level in range(1, q.shape[1]):
+            np.maximum(q[:, level], q[:, level - 1], out=q[:, level])
+        unit = block["mix_loss"] + block["residual_fast"]
+        unit *= 0.5 * block["scale"]
+        reach: NDArray[np.float64] = q * unit
+        return reach

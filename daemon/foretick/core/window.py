@@ -21,12 +21,14 @@ class Window:
     """A ring of W numbers per row of a column. The tick number t lives with the series' other state, not here."""
 
     def __init__(self, column: Column) -> None:
-        self._column = column
+        self.column = column
         self.length = column.rows.shape[1]
 
     def push(self, row: NDArray[np.int64], t: NDArray[np.int64], values: NDArray[Any]) -> None:
         """Store each row's tick number t."""
-        self._column.rows[row, t % self.length] = values
+        place = t % self.length
+        place += row * self.length
+        self.column.rows.reshape(-1)[place] = values
 
     def at(self, row: NDArray[np.int64], t: NDArray[np.int64], offset: NDArray[np.int64]) -> NDArray[Any]:
         """Values `offset` ticks before tick t.
@@ -34,18 +36,18 @@ class Window:
         Args:
             row: (n,) rows.
             t: (n,) newest tick numbers.
-            offset: (n, k) or (1, k) offsets, 0 ≤ offset < W.
+            offset: (k, n) or (k, 1) offsets, 0 ≤ offset < W.
 
         Returns:
-            (n, k), a copy. Where offset > t it is 0 or a value of a former life: the caller masks it.
+            (k, n), a copy. Where offset > t it is 0 or a value of a former life: the caller masks it.
         """
-        flat = (t % self.length)[:, None] - offset
+        flat = t % self.length - offset
         flat += self.length * (flat < 0)  # instead of a remainder for each: three times faster
-        flat += (row * self.length)[:, None]
-        values: NDArray[Any] = self._column.rows.reshape(-1).take(flat)
+        flat += row * self.length
+        values: NDArray[Any] = self.column.rows.reshape(-1).take(flat)
         return values
 
     def latest(self, row: NDArray[np.int64]) -> NDArray[Any]:
         """(n, W) whole rings, in ring order."""
-        rings: NDArray[Any] = self._column.rows[row]
+        rings: NDArray[Any] = self.column.rows[row]
         return rings

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from foretick.core import experts
+from foretick.core.block import padded
 from foretick.core.engine import Engine
-from foretick.core.features import PACE, WIDTH, features
+from foretick.core.features import PACE, WIDTH
 from foretick.core.learner import Knowledge
 from foretick.core.recipe import LearnRecipe, Recipe
 from foretick.core.scaling import outcome
@@ -39,15 +40,14 @@ def run(y, step_ms=HOUR, recipe=STILL):
     rng = np.random.default_rng(2)
     theta = engine._knowledge.theta
     engine._adopt(Knowledge.fresh(theta + 0.3 * theta.new_tensor(rng.standard_normal(len(theta)))))
-    row = np.array([0])
+    row = padded(np.array([0]))
     for i, value in enumerate(y):
         ts = MONDAY + (i + 1) * step_ms
         answer = engine.advance(ticks_of([(b"a", MONDAY + i, ts, value)]))
         plain.take(value, ts)
-        block = engine._arena.gather(row)
-        x, linear, seasonal = features(engine._arena, row, block, recipe)
-        np.testing.assert_allclose(linear[0], plain.linear_features(), rtol=2e-6, atol=2e-6)
-        yield plain, block[0], x[0], seasonal[0], answer
+        x, linear, seasonal = engine._model._features.see(row, engine._arena.gather(row), row, None)
+        np.testing.assert_allclose(linear[:, 0], plain.linear_features(), rtol=2e-6, atol=2e-6)
+        yield plain, engine._arena.records[0].copy(), x[:, 0], seasonal[0], answer
 
 
 @pytest.mark.parametrize("kind", ["walk", "steps", "season"])

@@ -52,7 +52,7 @@ def watched(ticks, recipe=SMALL):
     lived, step = defaultdict(list), engine._model.stepper.step
 
     def spy(x, h, c):
-        spy.seen = x[0].copy(), h[0].copy(), c[0].copy()
+        spy.seen = x[:, 0].copy(), h[:, 0].copy(), c[:, 0].copy()
         return step(x, h, c)
 
     engine._adopt = lambda _: None  # keeps the spied stepper; the weights never change here

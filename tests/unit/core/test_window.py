@@ -25,17 +25,17 @@ def filled(length, histories):
 def test_the_value_so_many_ticks_back_is_the_one_that_was_pushed_then(length, histories):
     window = filled(length, histories)
     rows, t = np.arange(len(histories)), np.array([len(values) - 1 for values in histories])
-    back = np.arange(length)[None, :]
+    back = np.arange(length)[:, None]
     found = window.at(rows, t, back)
     for row, values in enumerate(histories):
         known = list(reversed(values))[:length]
-        assert found[row, : len(known)].tolist() == known
+        assert found[: len(known), row].tolist() == known
 
 
 def test_rows_may_be_asked_in_any_order_with_offsets_of_their_own():
     window = filled(4, [range(10), range(100, 107)])
-    found = window.at(np.array([1, 0]), np.array([6, 9]), np.array([[0, 3], [1, 2]]))
-    assert found.tolist() == [[106, 103], [8, 7]]
+    found = window.at(np.array([1, 0]), np.array([6, 9]), np.array([[0, 1], [3, 2]]))
+    assert found.tolist() == [[106, 8], [103, 7]]
 
 
 def test_growing_keeps_what_was_there_and_starts_empty():

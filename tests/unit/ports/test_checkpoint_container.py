@@ -53,7 +53,7 @@ def rewritten(change) -> bytes:
 
 def with_facts(**facts):
     def change(header):
-        header["__metadata__"]["foretick"] = json.dumps({"schema": 1} | facts)
+        header["__metadata__"]["foretick"] = json.dumps({"schema": 2} | facts)
 
     return rewritten(change)
 
@@ -69,7 +69,7 @@ def same(one, other) -> bool:
 def test_what_was_packed_comes_back_to_the_bit():
     contents = unpack(packed())
     assert same(contents.arrays, ARRAYS)
-    assert contents.facts == {"schema": 1} | FACTS
+    assert contents.facts == {"schema": 2} | FACTS
 
 
 def test_every_array_is_aligned():
@@ -115,7 +115,7 @@ def test_a_container_with_any_bit_flipped_is_refused():
         (b"", "cut off: 0 bytes"),
         (packed()[:-1], "checksum"),
         (with_facts(schema=0), "an older or unknown schema"),
-        (with_facts(schema=2), "a newer schema"),
+        (with_facts(schema=3), "a newer schema"),
         (with_facts(schema=True), "an older or unknown schema"),
         (with_facts(schema="1"), "an older or unknown schema"),
         (with_facts(schema=None), "an older or unknown schema"),
@@ -187,6 +187,6 @@ def test_mutated_containers_with_a_checksum_put_right_are_refused_or_are_whole()
         except CheckpointUnsound:
             refused += 1
         else:
-            assert contents.facts["schema"] == 1
+            assert contents.facts["schema"] == 2
             assert sum(array.nbytes for array in contents.arrays.values()) == len(rest)
     assert refused > MUTATIONS / 2

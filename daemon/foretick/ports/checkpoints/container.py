@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-SCHEMA = 1  # goes up when the meaning of what is stored changes; other ones are refused
+SCHEMA = 2  # goes up when the meaning of what is stored changes; other ones are refused
 HEADER_MAX_BYTES = 32 << 20  # the positions of 100,000 streams take about 15 MB
 PIECE_BYTES = 1 << 20  # written at a time: between two pieces a stop is noticed
 CHECKSUM = "checksum"
