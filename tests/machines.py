@@ -19,7 +19,7 @@ from servers import REPOSITORY, wait_until
 BUILD = REPOSITORY / "build" / "deploy"
 PACKAGES = "systemd,systemd-sysv,dbus,python3,python3-venv,redis-server,redis-tools,procps,curl"
 EXTRAS = "embedded,demo"
-MAKE_SECONDS = 900.0
+MAKE_SECONDS = 1800.0
 COMMAND_SECONDS = 120.0
 
 
