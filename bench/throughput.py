@@ -183,14 +183,11 @@ def main() -> None:
     options = parser.parse_args()
     chosen = {int(text) for text in options.series.split(",")}
     header = ["consumer", "ticks/s, wall", "ticks/s, core", "core µs per tick", "of it Redis"]
-    rows: list[list[str]] = []
     with server() as client:
-        about = circumstances(client)
+        print(f"## Throughput on one core\n\n{circumstances(client)}", flush=True)
         for plan in plans(options.profile, options.scale, chosen):
             measure(client, plan, options.runs)
-            rows += report(plan)
-    print(f"## Throughput on one core\n\n{about}\n")
-    print(table([*header, "of the floor", "of the echo", "runs"], rows), flush=True)
+            print("\n" + table([*header, "of the floor", "of the echo", "runs"], report(plan)), flush=True)
 
 
 if __name__ == "__main__":
