@@ -157,6 +157,9 @@ def parse_season(value: object) -> Season:
     return lengths
 
 
+_UNREADABLE = "its hosts cannot be read: [ ] are for IPv6 addresses (in a password, write signs as %5B %5D and so on)"
+
+
 def check_redis_url(url: str) -> str:
     """The URL, if the ports can open it.
 
@@ -172,7 +175,10 @@ def check_redis_url(url: str) -> str:
         )
     if re.search(r"[\s\x00-\x1f#]", url):
         raise ValueError("it contains a blank or a # (in a password, write these as %20 and %23)")
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # whose message may quote the password
+        raise ValueError(_UNREADABLE) from None
     _check_options(parts.query, scheme)
     if scheme != "unix":
         _check_address(parts)
@@ -209,6 +215,10 @@ def _check_host(parts: SplitResult) -> None:
         raise ValueError("its port is no number from 1 to 65535 (in a password, write / : @ as %2F %3A %40)") from None
     if port == 0 or not parts.hostname:
         raise ValueError("it names no host" if not parts.hostname else "its port is no number from 1 to 65535")
+    try:
+        parts.hostname.encode("idna")  # as `getaddrinfo` does
+    except UnicodeError:
+        raise ValueError("its host is no name: a part of it is empty, or longer than 63 characters") from None
 
 
 def password_of_url(url: str | None) -> str | None:

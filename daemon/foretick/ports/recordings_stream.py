@@ -46,9 +46,12 @@ def parse_address(text: str) -> Address:
     """Server and stream of `redis://HOST/0?stream=ticks`, `redis://HOST/ticks`, or `redis://HOST/0/ticks`.
 
     Raises:
-        UsageError: it names two streams, or one that is empty.
+        UsageError: it is no URL, or names two streams, or one that is empty.
     """
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+    except ValueError:  # whose message may quote the password
+        raise UsageError(f"{mask_url(text)} is no address: {_FORMS}") from None
     options = parse_qsl(parts.query, keep_blank_values=True)
     named = [value for name, value in options if name == "stream"]
     path = parts.path

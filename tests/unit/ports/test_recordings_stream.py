@@ -32,8 +32,17 @@ def test_an_address_is_a_server_and_a_stream(text, url, stream):
     assert (found.url, found.stream) == (url, stream)
 
 
-@pytest.mark.parametrize("text", ["redis://u:hunter2@h/a?stream=b", "redis://h?stream=a&stream=b", "redis://h?stream="])
-def test_an_address_of_two_streams_or_of_none_is_refused(text):
+@pytest.mark.parametrize(
+    "text",
+    [
+        "redis://u:hunter2@h/a?stream=b",
+        "redis://h?stream=a&stream=b",
+        "redis://h?stream=",
+        "redis://u:hunter2[@h/a",
+        "redis://u:hunter2\N{ACCOUNT OF}@h/a",
+    ],
+)
+def test_an_address_that_is_none_or_of_two_streams_or_of_none_is_refused(text):
     with pytest.raises(UsageError, match="write redis://HOST:6379/0") as refused:
         parse_address(text)
     assert "hunter2" not in str(refused.value)
