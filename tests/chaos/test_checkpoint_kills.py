@@ -78,6 +78,8 @@ def test_kills_inside_checkpoints_change_no_forecast(
     producer = Producer(redis_server.client())
     traps = [(where, side) for where in WHERE for side in ("request", "reply")]
     rng.shuffle(traps)
+    if CAMPAIGNS == 1:  # the short form
+        traps = [*traps[:2], ("the switch", "reply")]
     whole = 0  # starts that have a whole checkpoint before them
     for at, (where, side) in enumerate(traps):
         killed.start()

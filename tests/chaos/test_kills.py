@@ -42,7 +42,8 @@ if KILLS := int(os.environ.get("FORETICK_TEST_KILLS") or "0"):
 SEEDS = [os.environ.get("FORETICK_TEST_SEED") or secrets.token_hex(4) for _ in range(CAMPAIGNS)]
 TICKS_PER_ROUND = {False: 60, True: 120}  # with a standby or without; replay takes all of them again after every kill
 COMMIT_BYTES = 20_000  # commits of a few dozen forecasts; a trap takes its place modulo the commit's length
-ALONE = ["instant"] * 4 + ["request"] * 3 + ["reply"] * 3 + ["replay", "term"]
+OFTEN = 3 if CAMPAIGNS > 1 else 1  # the short form comes with every `make test`
+ALONE = ["instant"] * (OFTEN + 1) + ["request"] * OFTEN + ["reply"] * OFTEN + ["replay", "term"]
 WITH_STANDBY = ["instant", "reply", "both", "pause"]
 
 

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from foretick import __version__, cli
+from foretick.ports.checkpoints.container import SCHEMA
 from servers import daemon_process, wait_until
 
 pytestmark = pytest.mark.redis
@@ -173,7 +174,7 @@ def test_a_checkpoint_is_decoded_and_one_that_is_damaged_says_why(checkpointed, 
     assert seen["unsound"] == ""
     assert seen["groups"] == {"s2": 1, "default": 2}
     assert seen["positions"] == {"ticks": "1700000005900-0"}
-    assert (seen["schema"], seen["version"], seen["entries_read"]) == (1, __version__, {"ticks": 60})
+    assert (seen["schema"], seen["version"], seen["entries_read"]) == (SCHEMA, __version__, {"ticks": 60})
     found = {" ".join(line.split()) for line in inspect("checkpoint")[1].splitlines()}
     assert {"holds 3 series: s2 1, default 2", "state sound"} <= found
     assert "position 1700000005900-0 of ticks, 60 entries read" in found

@@ -70,9 +70,6 @@ def read_weights(path: Path) -> Contents:
     if len(raw) > FILE_MAX_BYTES:
         raise UsageError(f"{path}: too large for weights: over {FILE_MAX_BYTES // 1_000_000} MB")
     try:
-        contents = unpack(raw, WEIGHTS_SCHEMA)
+        return unpack(raw, WEIGHTS_SCHEMA, _KIND)
     except CheckpointUnsound as error:
         raise UsageError(f"{path}: no file of `foretick fit`: {error}") from error
-    if contents.facts.get("kind") != _KIND:
-        raise UsageError(f"{path}: no file of `foretick fit`: it is a checkpoint")
-    return contents

@@ -87,11 +87,11 @@ class Contents:
     facts: dict[str, Any]
 
 
-def unpack(raw: bytes | bytearray | memoryview, schema: int = SCHEMA) -> Contents:
-    """The contents of a checkpoint, or of another file of this form with a schema of its own.
+def unpack(raw: bytes | bytearray | memoryview, schema: int = SCHEMA, kind: str | None = None) -> Contents:
+    """The contents of a checkpoint, or of another kind of file of this form, with a schema of its own.
 
     Raises:
-        CheckpointUnsound: these bytes are no checkpoint, a damaged one, or one of another schema.
+        CheckpointUnsound: these bytes are of another kind, damaged, or of another schema.
     """
     raw = memoryview(raw).toreadonly()
     if len(raw) < _LENGTH_BYTES + _CHECKSUM_BYTES:
@@ -107,6 +107,8 @@ def unpack(raw: bytes | bytearray | memoryview, schema: int = SCHEMA) -> Content
     if not isinstance(metadata, dict) or not isinstance(metadata.get("foretick"), str):
         raise CheckpointUnsound("it was not written by foretick")
     facts = _json(metadata["foretick"])
+    if (found := facts.get("kind")) != kind:
+        raise CheckpointUnsound("it is a checkpoint" if found is None else f"it holds {found!r:.20}")
     _check_schema(facts.get("schema"), schema)
     return Contents(_arrays(tensors, raw[_LENGTH_BYTES + length :]), facts)
 
