@@ -189,7 +189,7 @@ class Route:
         except redis.RedisError as error:
             session.disconnect()
             raise _foreign(error) from error
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # the latter from a name that no resolver takes
             session.disconnect()
             raise tls_error(error) or ConnectionLost(str(error)) from error
         return session
