@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from deployed import Cluster, Sentinels, discarded
+from foretick.app.discovery import Discovery
 from foretick.errors import ConnectionLost, UsageError
 from foretick.ports.connection import RedisConnection
 from foretick.ports.route import Route
@@ -93,6 +94,20 @@ def test_one_object_reaches_keys_on_every_node_and_finds_them_again(cluster: Clu
         assert not switchboard.is_open, "MOVED: look again"
         switchboard.open()
         assert switchboard.call_all([(b"GET", key) for key in keys]) == keys
+
+
+def test_streams_without_tags_end_a_start_and_are_refused_in_a_running_daemon(cluster: Cluster) -> None:
+    with contextlib.closing(Switchboard(cluster.url, timeout_seconds=5)) as switchboard:
+        switchboard.open()
+        with pytest.raises(UsageError, match=r"give ticks a \{tag\}"):
+            Discovery(["ticks"], b"foretick").pursue(switchboard)
+        discovery = Discovery(["{site}:ticks"], b"foretick")
+        discovery.pursue(switchboard)
+        discovery.change(["ticks"])  # as a reload does
+        discovery.pursue(switchboard)
+        assert discovery.catalogue is not None
+        assert not discovery.catalogue.partitions
+        assert "call it {site}:ticks" in discovery.catalogue.refused[b"ticks"]
 
 
 def test_several_servers_that_are_no_cluster_are_a_mistake(redis_server: Server) -> None:

@@ -141,22 +141,23 @@ class Discovery:
         kinds = types_of(connection, missed)
         return {stream for stream, kind in zip(missed, kinds, strict=True) if kind == "stream"}
 
-    def _require_tags(self) -> None:
-        """Refuse settings that name no stream that a cluster can have."""
-        if not self._globs and all(tag_of(name) is None for name in self._names):
+    def _require_tags(self) -> bool:
+        """Refuse settings that name no stream that a cluster can have: at start by an error, later one by one."""
+        is_vain = not self._globs and all(tag_of(name) is None for name in self._names)
+        if is_vain and self.catalogue is None:
             names = ", ".join(_text(name) for name in self._names)
             raise UsageError(f"streams: on a Redis Cluster give {names} a {{tag}}, as in {{site}}:ticks")
+        return not is_vain
 
     def _conclude(self, connection: RedisConnection, found: set[bytes]) -> None:
-        if connection.is_cluster:
-            self._require_tags()
+        leaves_absent = connection.is_cluster and self._require_tags()
         types = dict(zip(self._names, types_of(connection, self._names), strict=True))
         wrong = {name: f"it is a {kind}, no stream" for name, kind in types.items() if kind not in {"stream", "none"}}
         ours = {stream for stream in found if stream.startswith(self._prefix)}
         # On a cluster the default name `ticks` does no harm as long as there is no such stream.
         absent = {name for name, kind in types.items() if kind == "none" and tag_of(name) is None}
         arranged = arrange(
-            {*self._names, *found} - wrong.keys() - ours - (absent if connection.is_cluster else set()),
+            {*self._names, *found} - wrong.keys() - ours - (absent if leaves_absent else set()),
             lambda stream: has_our_group(connection, stream),
             needs_tags=connection.is_cluster,
         )
