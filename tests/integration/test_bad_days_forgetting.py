@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis
 
+from foretick.app.recovery import Recovery
+from foretick.ports.positions import StreamKeys
 from partitions import Loop, Memory, assert_exactly_once, expected, forecasts, push, wait_answered
 from servers import wait_until
 
@@ -131,3 +134,43 @@ def test_ticks_that_are_trimmed_between_read_and_commit_are_not_taken_for_forgot
     wait_until(lambda: client.xinfo_groups("ticks")[0]["lag"] == 0)
     assert loop.metric("position_regressions_total") == 0
     assert len(loop.engines) == 1
+
+
+def test_answers_that_redis_forgot_while_a_stream_was_taken_up_are_given_again(
+    private_server: Callable[..., Server], make_loop: Callable[..., Loop], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = private_server("redis")
+    client = server.client()
+    advance, settle_in = Memory.advance, Recovery.settle_in
+    is_held, may_answer = threading.Event(), threading.Event()
+    seen: list[int] = []
+
+    def hold(engine: Memory, ticks: Ticks) -> Forecasts:
+        seen.append(len(ticks))
+        if sum(seen) > 20 and not may_answer.is_set():
+            is_held.set()
+            may_answer.wait(10)
+        return advance(engine, ticks)
+
+    def crash(recovery: Recovery, streams: Any, start: Any) -> Any:
+        monkeypatch.setattr(Recovery, "settle_in", settle_in)
+        server.restart(signal.SIGKILL)
+        push(server.client(), 3)  # the turn after it has something to answer
+        return settle_in(recovery, streams, start)
+
+    loop = make_loop(server.url)
+    loop.engine = hold
+    push(client, 20)
+    loop.start()
+    wait_answered(client, 20)
+    push(client, 5)
+    assert is_held.wait(10)
+    client.save()  # 25 ticks, 20 answers
+    may_answer.set()
+    wait_answered(client, 25)
+    monkeypatch.setattr(Recovery, "settle_in", crash)
+    loop.partition.wanted = (*loop.partition.wanted, StreamKeys.of(b"other", b"foretick", b"default"))
+    wait_until(lambda: loop.metric("position_regressions_total") == 1, what="the notice")
+    client = server.client()
+    wait_until(lambda: len(forecasts(client)) == client.xlen("ticks") == 28)
+    assert_exactly_once(client)

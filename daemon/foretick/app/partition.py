@@ -231,7 +231,7 @@ class Partition:
                 came, "earliest"
             )
         except (ConnectionLost, ServerRefused) as error:
-            self._committer.reconnect(error)
+            pipeline.stand_firm_again(error)
             return  # tried again before the next turn
         except CommandFailed as error:
             if error.word != "WRONGTYPE":

@@ -205,10 +205,10 @@ class Pipeline:
         if pending is not None and (outcome is None or not outcome.is_committed):
             self._committer.settle(pending.commit, outcome)
             self._settled(pending)
-            self._stand_firm_again()
+            self.stand_firm_again()
             return None  # EXEC ended the WATCH, so the batch must not be used
         if trouble is not None or batch is None:
-            self._stand_firm_again(trouble or ConnectionLost("no reply"))
+            self.stand_firm_again(trouble or ConnectionLost("no reply"))
             return None
         if not batch.held:
             self.stand_firm()
@@ -230,7 +230,7 @@ class Pipeline:
             self._appetite.took(connection.reply_bytes)
         return batch
 
-    def _stand_firm_again(self, error: ConnectionLost | ServerRefused | None = None) -> None:
+    def stand_firm_again(self, error: ConnectionLost | ServerRefused | None = None) -> None:
         """After trouble; what was read ahead is read again, for Redis may have lost it meanwhile."""
         self._merge = Merge()
         self._committer.stand_firm(self._committed, error)
