@@ -105,4 +105,13 @@ def test_a_reload_takes_up_what_it_can_tells_what_it_cannot_and_a_wrong_file_cha
     push(client, "b1", 1)
     wait_until(lambda: client.xinfo_groups("b1")[0]["lag"] == 0, what="the tick of b1")
     assert client.xlen(FORECASTS % "a") == 11, "a is no input any more"
+
+    config.write_text(AFTER.replace('"info"', '"error"'))
+    daemon.signal(signal.SIGHUP)
+    wait_until(lambda: len(told("settings_need_restart")) == 2, what="the warning, at the level that it still had")
+    assert told("settings_reloaded")[1]["changed"] == {"log.level": "error"}
+    config.write_text(AFTER.replace('"info"', '"warning"'))
+    daemon.signal(signal.SIGHUP)
+    wait_until(lambda: len(told("settings_need_restart")) == 3, what="the warning, at the level that it has now")
+    assert len(told("settings_reloaded")) == 2
     assert daemon.terminate() == 0

@@ -6,6 +6,7 @@ whenever somebody sends a signal.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import structlog
@@ -56,10 +57,20 @@ class Reload:
             log.warning("settings_not_reloaded", reason=str(error), instead="those in force stay")
             return
         changed = [name for name, value in self._in_force.items() if value_of(wanted, name) != value]
-        taken = {name: value_of(wanted, name) for name in changed if name in LIVE}
+        hushes = _rank(wanted.log.level) > _rank(self._in_force["log.level"])
+        if hushes:  # afterwards it would hide what tells of it
+            self._tell(wanted, changed)
         for act in self._acts:
             act(wanted)
-        self._in_force |= taken
-        log.info("settings_reloaded", changed=taken)
+        if not hushes:
+            self._tell(wanted, changed)
+        self._in_force |= {name: value_of(wanted, name) for name in changed if name in LIVE}
+
+    def _tell(self, wanted: Settings, changed: list[str]) -> None:
+        log.info("settings_reloaded", changed={name: value_of(wanted, name) for name in changed if name in LIVE})
         if left := [name for name in changed if name not in LIVE]:
             log.warning("settings_need_restart", settings=left, instead="the values of the last start stay in force")
+
+
+def _rank(level: str) -> int:
+    return logging.getLevelNamesMapping()[level.upper()]
