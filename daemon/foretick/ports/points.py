@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from foretick.core.records import Forecasts, Ticks
 
 LOWER, UPPER = f"{YHAT}_lower_", f"{YHAT}_upper_"  # and a level's digits
+TS_MAX_DIGITS = 19  # of 64 bits; foreign entries may have more, and int() refuses those of thousands
 
 Number: TypeAlias = float | None  # none where there is no such number, as JSON has no NaN
 
@@ -149,7 +150,7 @@ def levels_of(names: Iterable[str], suffix: str) -> dict[str, tuple[str, str]]:
     for name in there:
         level = name.removeprefix(LOWER).removesuffix(suffix)
         pair = LOWER + level + suffix, UPPER + level + suffix
-        if name == pair[0] and level.isdigit() and pair[1] in there:
+        if name == pair[0] and level.isdecimal() and pair[1] in there:
             found[level] = pair
     return dict(sorted(found.items(), key=lambda item: float("0." + item[0])))
 
@@ -160,7 +161,8 @@ def _texts(fields: Sequence[bytes]) -> dict[str, str]:
 
 
 def _is_forecast(texts: dict[str, str], suffix: str) -> bool:
-    return _number(texts.get(YHAT + suffix)) is not None and texts.get("ts", "").removeprefix("-").isdecimal()
+    digits = texts.get("ts", "").removeprefix("-")
+    return _number(texts.get(YHAT + suffix)) is not None and digits.isdecimal() and len(digits) <= TS_MAX_DIGITS
 
 
 def _numbers(column: list[float]) -> list[Number]:

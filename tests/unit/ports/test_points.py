@@ -58,6 +58,7 @@ def test_what_somebody_else_wrote_into_the_stream_is_left_out() -> None:
         (b"4-0", (b"series", b"a", b"ts", b"1", b"yhat", b"nan")),
         (b"5-0", (b"series",)),
         (b"6-0", (b"series", b"a", b"ts", b"1", b"yhat", b"\xff")),
+        (b"7-0", (b"series", b"a", b"ts", b"1" * 5000, b"yhat", b"1")),
     ]
     points = points_of([odd[0], good, *odd[1:]], "")
     assert (points.ids, points.ts, points.y, points.yhat, points.warm) == ([b"2-0"], [5], [1.0], [2.0], [True])
@@ -77,6 +78,7 @@ def test_parts_join_to_the_whole() -> None:
         (["yhat", "yhat_lower_95", "yhat_upper_95", "yhat_lower_8", "yhat_upper_8"], "", ["8", "95"]),
         (["yhat_lower_995", "yhat_upper_995", "yhat_lower_80", "yhat_upper_80"], "", ["80", "995"]),
         (["yhat_2_lower_80", "yhat_2_upper_80", "yhat_lower_80"], "", []),
+        (["yhat_lower_²", "yhat_upper_²"], "", []),
         (["yhat_lower_80.x", "yhat_upper_80.x", "yhat_lower_95", "yhat_upper_95"], ".x", ["80"]),
     ],
 )
