@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import socket
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
@@ -111,6 +113,8 @@ STAGED = (  # need something beside them, below
     "model.init: … is of another model",
     "Redis did not answer within … s: LOADING",
     "redis.url names several servers",
+    "no Redis answers",
+    "no Sentinel answers",
     "Redis did not answer within … s: Timeout",
     "redis.cert, redis.key",
     "Redis does not let us in: its certificate",
@@ -222,6 +226,29 @@ def test_who_is_not_trusted_is_told_apart(meet, private_server, tmp_path, monkey
 def test_several_servers_have_to_be_a_cluster(meet, redis_server):
     two = f"redis://127.0.0.1:{redis_server.port},127.0.0.1:1"
     meet(run(*AT_ONCE, "--redis-url", two, message="redis.url names several servers"))
+
+
+class Silent(BaseHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.parametrize("url", ["redis://{}", "redis://:x@{}", "redis+sentinel://{}/m"])
+def test_another_program_than_redis_is_told(meet, url):
+    with HTTPServer(("127.0.0.1", 0), Silent) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            url = url.format(f"127.0.0.1:{server.server_port}")
+            meet(run(*AT_ONCE, "--redis-url", url, message="no Redis answers"))
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_a_redis_that_is_no_sentinel_is_told(meet, redis_server):
+    url = f"redis+sentinel://127.0.0.1:{redis_server.port}/master"
+    meet(run(*AT_ONCE, "--redis-url", url, message="no Sentinel answers"))
 
 
 def test_a_redis_that_loads_its_data_is_told(meet, private_server):

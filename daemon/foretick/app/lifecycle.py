@@ -36,7 +36,7 @@ from foretick.ports.embedded import EmbeddedServer
 from foretick.ports.embedded_keeper import EmbeddedKeeper
 from foretick.ports.endpoints import Health, HttpServer
 from foretick.ports.logs import set_log_level
-from foretick.ports.replies import DENIALS
+from foretick.ports.replies import DENIALS, STRANGER
 from foretick.ports.supervisor import Supervisor
 from foretick.ports.telemetry import Telemetry
 
@@ -154,7 +154,7 @@ def connect(connection: RedisConnection, deadline_seconds: float, stop: StopSign
     """Open the connection, trying with full jitter until the deadline.
 
     Raises:
-        RedisUnreachable: nobody answered in time, the password is wrong, or the user may not even connect.
+        RedisUnreachable: nobody answered in time, or no Redis, the password is wrong, or the user may not connect.
         StopRequested: a stop came first.
     """
     give_up = time.monotonic() + deadline_seconds
@@ -167,6 +167,8 @@ def connect(connection: RedisConnection, deadline_seconds: float, stop: StopSign
         except CommandFailed as error:  # the user may not even do what opens a connection
             raise RedisUnreachable(f"Redis does not let us in: {error}") from error
         except (ConnectionLost, ServerRefused) as error:
+            if isinstance(error, ServerRefused) and error.word == STRANGER:
+                raise RedisUnreachable(str(error)) from error
             if isinstance(error, ServerRefused) and error.word in DENIALS:
                 raise RedisUnreachable(f"Redis does not let us in: {error}") from error
             if time.monotonic() + wait_seconds > give_up:

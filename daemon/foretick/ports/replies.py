@@ -24,6 +24,7 @@ REFUSALS = frozenset(  # first words of "up, but not able": waiting may help
 # we waited on it. READONLY also where a name in the DNS follows the master.
 DEPARTURES = frozenset({"MOVED", "ASK", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "UNBLOCKED"})
 TLS = "TLS"  # not of Redis: the word of a refusal by the handshake
+STRANGER = "STRANGER"  # nor this: another program answers than the URL says
 DENIALS = frozenset({"NOAUTH", "WRONGPASS", TLS})  # at start a mistake, later a password or certificate being changed
 _ABORTED_BECAUSE = "because of: "  # EXECABORT Transaction discarded because of: OOM command not allowed …
 

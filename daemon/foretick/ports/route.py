@@ -15,7 +15,7 @@ import redis
 from foretick.errors import CommandFailed, ConnectionLost, ForetickError, ServerRefused, UsageError
 from foretick.ports.address import read_address
 from foretick.ports.login import Login, tls_error
-from foretick.ports.replies import explain
+from foretick.ports.replies import STRANGER, explain
 from foretick.ports.slots import Span, owner_of, read_slots
 
 if TYPE_CHECKING:
@@ -128,11 +128,14 @@ class Route:
         """To the server that the first Sentinel that answers holds for the master, if that says so itself."""
         name = self._address.master
         session, sentinel = self._first_of(self._seeds, timeout_seconds, self._sentinel_login)
+        others = [seed for seed in self._seeds if seed != sentinel]
         try:
-            found = _ask(session, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", name)
+            found = _ask_sentinel(session, name)
+        except ServerRefused:
+            self._seeds = (*others, sentinel)
+            raise
         finally:
             session.disconnect()
-        others = [seed for seed in self._seeds if seed != sentinel]
         if not found:
             self._seeds = (*others, sentinel)  # it may have been set up a moment ago; the next may know
             raise ConnectionLost(f"the Sentinel {_text(sentinel)} knows no master {name}")
@@ -188,7 +191,7 @@ class Route:
             session.connect()
         except redis.RedisError as error:
             session.disconnect()
-            raise _foreign(error) from error
+            raise _foreign(error, session) from error
         except (OSError, UnicodeError) as error:  # the latter from a name that no resolver takes
             session.disconnect()
             raise tls_error(error) or ConnectionLost(str(error)) from error
@@ -201,9 +204,20 @@ def _ask(session: Any, *command: str | None) -> Any:
         session.send_command(*command)
         return session.read_response()
     except redis.RedisError as error:
-        raise _foreign(error) from error
+        raise _foreign(error, session) from error
     except OSError as error:
         raise ConnectionLost(str(error)) from error
+
+
+def _ask_sentinel(session: Any, master: str | None) -> Any:
+    """Host and port of a master; none where the Sentinel does not know it."""
+    try:
+        return _ask(session, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", master)
+    except CommandFailed as error:
+        if "unknown command" not in str(error):
+            raise
+        text = f"no Sentinel answers at {session.host}:{session.port}, but a Redis: name a Sentinel, or write redis://"
+        raise ServerRefused(STRANGER, text) from error
 
 
 def _facts_of(session: Any) -> dict[bytes, Any]:
@@ -218,14 +232,17 @@ def _facts_of(session: Any) -> dict[bytes, Any]:
     return dict(zip(reply[::2], reply[1::2], strict=True))
 
 
-def _foreign(error: redis.RedisError) -> ForetickError:
-    """Our error for one that redis-py raised."""
+def _foreign(error: redis.RedisError, session: Any) -> ForetickError:
+    """Our error for one that redis-py raised on this connection."""
     if refusal := tls_error(error):
         return refusal
     if isinstance(error, redis.AuthenticationError):
         return ServerRefused("NOAUTH", str(error) or "authentication failed")
     if isinstance(error, redis.BusyLoadingError):
         return ServerRefused("LOADING", str(error))
+    if isinstance(error, redis.InvalidResponse):
+        where = getattr(session, "path", None) or f"{session.host}:{session.port}"
+        return ServerRefused(STRANGER, f"no Redis answers at {where}, but another program: correct redis.url")
     if isinstance(error, redis.ConnectionError | redis.TimeoutError):
         return ConnectionLost(str(error))
     return explain(str(error))
