@@ -23,7 +23,7 @@ from foretick.core.learner import Knowledge
 from foretick.ports.embedded import EmbeddedServer, free_port
 from forked import ForkedDaemon
 from partitions import push, wait_answered
-from servers import REPOSITORY
+from servers import REPOSITORY, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -113,6 +113,7 @@ STAGED = (  # need something beside them, below
     "model.init: … is of another model",
     "Redis did not answer within … s: LOADING",
     "redis.url names several servers",
+    "streams: on a Redis Cluster",
     "no Redis answers",
     "no Sentinel answers",
     "Redis did not answer within … s: Timeout",
@@ -226,6 +227,14 @@ def test_who_is_not_trusted_is_told_apart(meet, private_server, tmp_path, monkey
 def test_several_servers_have_to_be_a_cluster(meet, redis_server):
     two = f"redis://127.0.0.1:{redis_server.port},127.0.0.1:1"
     meet(run(*AT_ONCE, "--redis-url", two, message="redis.url names several servers"))
+
+
+def test_streams_of_a_cluster_need_tags(meet, private_server):
+    server = private_server("redis", cluster_enabled="yes", cluster_port=str(free_port()))
+    client = server.client()
+    client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+    wait_until(lambda: "cluster_state:ok" in str(client.execute_command("CLUSTER", "INFO")))
+    meet(run("--redis-url", server.url, "--stream", "ticks", *AT_ONCE, message="streams: on a Redis Cluster"))
 
 
 class Silent(BaseHTTPRequestHandler):
