@@ -94,6 +94,8 @@ def test_a_foreign_entry_among_the_forecasts_is_passed_over(redis_server, tmp_pa
     publish(client, 2)
     client.xadd(KEY, {"x": 1})
     client.xadd(KEY, {"series": "a", "y": "x", "yhat": 1, "stage": "warm"})
+    bounds = {"yhat_lower_80": "x", "yhat_upper_80": 1}
+    client.xadd(KEY, {"series": "a", "y": 1, "yhat": 1, "stage": "warm", **bounds})
     done = foretick("watch", "--seconds", "0.1", folder=tmp_path, redis__url=redis_server.url)
     assert done.returncode == 0
     assert "boiler-7" in done.stdout

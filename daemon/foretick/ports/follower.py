@@ -173,8 +173,8 @@ def _forecasts(entry: bytes, fields: list[bytes], seen_ms: float) -> list[SeenFo
 
 
 def _forecast(entry: bytes, by_name: dict[bytes, bytes], target: bytes, seen_ms: float) -> SeenForecast | None:
-    lower, upper = _widest(by_name, target)
     try:
+        lower, upper = _widest(by_name, target)
         return SeenForecast(
             series=(by_name[b"series"] + target).decode(errors="replace"),
             y=float(by_name[b"y" + target]),
