@@ -76,7 +76,7 @@ class Road:
         try:
             made.connect()
         except redis.RedisError as error:
-            raise _foreign(error) from error
+            raise _foreign(error, made) from error
         return made
 
     def doubt(self) -> None:
