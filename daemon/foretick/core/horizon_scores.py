@@ -46,9 +46,9 @@ class HorizonTally:
         """Score what a round has settled; `move` is each series' mean first difference, the newest included."""
         stands = settled.stands
         moved = stands & (move > 0)[:, None]
-        per_move = np.where(moved, 1.0 / np.where(move > 0, move, 1.0)[:, None], 0.0)
-        error = np.where(moved, settled.error, 0.0) * per_move
-        naive = np.where(moved, settled.naive_error, 0.0) * per_move
+        unit = np.where(move > 0, move, 1.0)[:, None]  # divided by, not inverted: 1/move of a denormal one is infinite
+        error = np.where(moved, settled.error, 0.0) / unit
+        naive = np.where(moved, settled.naive_error, 0.0) / unit
         parts = (stands, np.abs(error), np.abs(naive), error**2, naive**2, settled.bounded)
         self.sums[:, :_SUMS] += np.stack([part.sum(axis=0) for part in parts], axis=1)
         self.sums[:, _SUMS:] += settled.covered.sum(axis=0)

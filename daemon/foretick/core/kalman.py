@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from foretick.core.columns import Columns
     from foretick.core.recipe import KalmanRecipe
 
+_ENERGY_MIN = np.float32(0.5)  # of a sound state it is 1 or more
 _VARIANCE_MAX = np.float32(1.0)  # a move that has been zero for long would otherwise gain variance for ever
 
 
@@ -68,12 +69,15 @@ class Kalman:
         variance += np.float32(self._recipe.drift)
         np.minimum(variance, _VARIANCE_MAX, out=variance)
         pull = variance * x
-        g = pull / (per_weight + np.einsum("kn,kn->n", pull, x))
+        energy = per_weight + np.einsum("kn,kn->n", pull, x)
+        g = pull / energy
         pull *= g
         variance -= pull
         block["kalman_variance"][...] = variance
         g *= e
         theta += g
+        if not np.minimum.reduce(energy) >= _ENERGY_MIN:  # so that NaN is found
+            self.reset(block, ~(energy >= _ENERGY_MIN))
 
     def reset(self, block: Columns, lost: NDArray[np.bool_]) -> None:
         """Begin with nothing learned where a state is lost."""

@@ -95,6 +95,6 @@ class PackedLinear:
         """Keep the mean diagonal within its bound."""
         total = np.add.reduce(P.take(self._diagonal, axis=0), axis=0)
         limit = self._recipe.diagonal_max * self._k
-        if np.maximum.reduce(total) > limit:
+        if not np.maximum.reduce(total) <= limit:  # a series that is not finite hides no other
             high = np.flatnonzero(total > limit)
             P[:, high] *= np.float32(limit) / total[high]

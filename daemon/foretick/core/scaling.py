@@ -93,7 +93,7 @@ def bounded_size(size: NDArray[np.float64], block: Block, recipe: ScalingRecipe)
     """(n,) |d| as it moves the scale: one outlier must not."""
     limit = recipe.clip * block["scale"]
     bounded = np.minimum(size, limit)
-    if block.youngest <= recipe.clip_after or np.minimum.reduce(limit) <= TINY:
+    if block.youngest <= recipe.clip_after or not np.minimum.reduce(limit) > TINY:  # NaN hides no other
         # A young series is still finding its scale. A constant past has none to clip at: the first move founds it.
         np.copyto(bounded, size, where=(block["t"] <= recipe.clip_after) | (limit <= TINY))
     return bounded
@@ -109,8 +109,3 @@ def rescale(block: Block, d: NDArray[np.float64], keep: NDArray[np.float64]) -> 
     else:
         known = scale > TINY
         block["per_scale"][...] = np.where(known, 1.0 / np.where(known, scale, 1.0), 0.0)
-
-
-def inverse_scale(block: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
-    """1/s, and 0 where the series has been constant: all its features are 0 then."""
-    return block["per_scale"]

@@ -63,16 +63,16 @@ class SeriesStates:
         names: (S,) series id of each row, none where the row is free; may grow.
         last_ms: (S,) int64 entry time of its newest tick, milliseconds since the epoch; the largest int64 in free rows.
         t: (S,) int64 forecasts whose actual has arrived; −1 before the first tick.
-        mean_error: (S,) float32 mean |actual − forecast| over the latest ~1,000 ticks, in the series' own unit.
-        mean_naive: (S,) float32 the same of the naive forecast.
+        mean_error: (S,) float64 mean |actual − forecast| over the latest ~1,000 ticks, in the series' own unit.
+        mean_naive: (S,) float64 the same of the naive forecast.
     """
 
     group: str
     names: Sequence[bytes | None]
     last_ms: NDArray[np.int64]
     t: NDArray[np.int64]
-    mean_error: NDArray[np.float32]
-    mean_naive: NDArray[np.float32]
+    mean_error: NDArray[np.float64]
+    mean_naive: NDArray[np.float64]
 
 
 @dataclass(slots=True)

@@ -115,6 +115,14 @@ def test_the_live_scores_of_each_horizon_are_what_a_recount_finds():
         assert found.naive_scaled_abs_error == pytest.approx(naive, rel=1e-9)
 
 
+def test_moves_too_small_to_be_inverted_leave_the_scores_of_all_others_sound():
+    y = np.where(np.arange(60) < 20, 5e-324 * (np.arange(60) % 2), 1.0)
+    engine = Engine(replace(STILL, interval=IntervalRecipe(levels=())))
+    engine.advance(ticks_of(y))
+    for found in engine.scores()[0].horizons.values():
+        assert np.isfinite([found.scaled_abs_error, found.naive_scaled_abs_error, found.scaled_squared_error]).all()
+
+
 def test_a_series_that_begins_anew_is_forecast_like_a_new_one():
     y = day(120)
     engine = Engine(replace(STILL, late_run=3))
