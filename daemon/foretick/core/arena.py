@@ -29,9 +29,7 @@ Records = np.ndarray[tuple[int], np.dtype[np.void]]  # (n,) of `record_dtype`
 
 NEVER_MS = np.iinfo(np.int64).max  # a free row is not forgotten again, and the last to be looked at
 _MARKS = frozenset({"slots", "last_cut"})  # columns that change at cuts, for series that did not tick
-_BLOCKS_KEPT = (
-    4  # of different sizes, one to three megabytes each at most: making the pages anew costs more than a small round
-)
+_BLOCKS_KEPT = 4  # of different sizes, 1 to 3 MB each at most: making the pages anew costs more than a small round
 _FIRST_ROWS = 64  # rows of a new arena; doubles from there
 
 
