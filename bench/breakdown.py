@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import pstats
-import re
 import signal
 import sys
 import tempfile
@@ -24,7 +23,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
-from rig import OFF, circumstances, consumer, fill, forget_readers, server, table, url_of, wait_until
+from kinds import OFF
+from rig import circumstances, consumer, fill, forget_readers, server, table, url_of, wait_until
 
 from foretick.core import engine as engine_module
 from foretick.core import experts
@@ -69,7 +69,6 @@ NOT_OF_A_TURN = (
 )  # waits, and the start
 BATCH = 500  # the daemon's default
 WARM_ROUNDS = 40  # ticks of each series before the engine is timed: bounds are calibrated, seasons looked for
-STAGE = re.compile(r'foretick_turn_seconds_sum\{stage="(\w+)"\} ([0-9.e+-]+)')
 PARTS: tuple[tuple[Any, str, str], ...] = (  # owner, name, label
     (Engine, "advance", "advance: rest"),
     (Arena, "admit", "admit: rows by series id"),
@@ -199,10 +198,10 @@ def stages(client: redis.Redis, n_series: int, n_ticks: int) -> dict[str, float]
     fill(client, stream, n_ticks, n_series)
     with consumer(client, OFF, stream) as running:
         wait_until(lambda: client.xlen(OFF.output_of(stream)) >= n_ticks, 240, "the end of the stream")
-        found = STAGE.findall(running.metrics())
+        found = running.stages()
     forget_readers(client, stream)
     client.delete(stream)
-    return {stage: float(seconds) * 1e6 / n_ticks for stage, seconds in found}
+    return {stage: seconds * 1e6 / n_ticks for stage, seconds in found.items()}
 
 
 def stages_table(client: redis.Redis, n_ticks: int) -> str:

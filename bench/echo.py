@@ -2,9 +2,10 @@
 
 Exactly once as well: the forecast carries its tick's id, and the position moves in the same transaction.
 
-    python bench/echo.py redis://127.0.0.1:6379 STREAM OUTPUT [deep]
+    python bench/echo.py redis://127.0.0.1:6379 STREAM OUTPUT COUNT [deep]
 
-With `deep` the forecast comes from its LSTM, one model a series, which learns from every tick.
+With `deep` the forecast comes from deep-river's LSTMForecaster with its defaults, one a series, which learns from every
+tick.
 """
 
 from __future__ import annotations
@@ -26,30 +27,28 @@ def naive(_series: bytes, y: bytes) -> bytes:
 
 
 def deep_river() -> Callable[[bytes, bytes], float]:
-    """What `peers.py` runs over a recording, tick by tick."""
-    from peers import deep_river_model  # noqa: PLC0415  takes seconds
+    import torch  # noqa: PLC0415  takes seconds
+    from deep_river.forecasting import LSTMForecaster  # noqa: PLC0415  likewise, and it lives elsewhere
 
-    models: dict[bytes, Any] = defaultdict(deep_river_model)
-    last: dict[bytes, float] = {}
+    torch.set_num_threads(1)
+    models: dict[bytes, Any] = defaultdict(LSTMForecaster)
 
-    def forecast(series: bytes, text: bytes) -> float:
-        y = float(text)
-        if series in last:
-            models[series].learn_one({"y": last[series]}, y)
-        last[series] = y
-        return float(models[series].predict_one({"y": y}))
+    def forecast(series: bytes, y: bytes) -> float:
+        model = models[series]
+        model.learn_one(float(y))
+        return float(model.forecast(1)[0])
 
     return forecast
 
 
-def main(url: str, stream: str, output: str, model: str = "") -> None:
+def main(url: str, stream: str, output: str, count: str, model: str = "") -> None:
     forecast: Callable[[bytes, bytes], Any] = deep_river() if model else naive
     client: Any = redis.Redis.from_url(url, protocol=2)  # its annotations cover RESP3 and asyncio as well
     if not client.exists(stream) or not client.xinfo_groups(stream):
         client.xgroup_create(stream, GROUP, id="0", mkstream=True)
     position = client.xinfo_groups(stream)[0]["last-delivered-id"]
     while True:
-        for _, entries in client.xread({stream: position}, count=500, block=1000):
+        for _, entries in client.xread({stream: position}, count=int(count), block=1000):
             with client.pipeline(transaction=True) as pipe:
                 for entry_id, tick in entries:
                     series, y = tick[b"series"], tick[b"value"]

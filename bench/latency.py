@@ -1,11 +1,13 @@
 """One tick at a time: from the start of its XADD until a blocked XREAD of another connection holds its forecast.
 
-    python bench/latency.py [--profile lean] [--ticks 2000] [--flat 200000]
+    python bench/latency.py [--profile lean] [--ticks 2000] [--flat 1000000] [--json FILE]
 
 All consumers run all the time, each on a stream of its own; they take turns of 50 ticks, the first 5 of each turn
 unmeasured, so that a noisy machine troubles them alike. The next tick is sent when the forecast of the last is there.
-"core" is the time that the consumer spent on the core per tick (median over the turns), which others hardly disturb.
-Then the same daemon early and late in its life, side by side: after 1,000 ticks and after `--flat`.
+The measured time is divided into five parts: each quantile and each ratio is the median of the parts', so that one
+hiccup of the machine does not make a p99. "core" is the time that the consumer spent on the core per tick (median over
+the turns), which others hardly disturb. Then the same daemon early and late in its life, side by side: 100 series,
+each after 1,000 ticks of its own, and after `--flat` ticks in all (of a million, 10,000 of each).
 """
 
 from __future__ import annotations
@@ -13,35 +15,38 @@ from __future__ import annotations
 import argparse
 import contextlib
 import time
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import redis
+from kinds import ECHO, Kind, floor, foretick, off, on
 from rig import (
-    ECHO,
-    Kind,
     circumstances,
     consumer,
     cpu_seconds,
     fill,
-    floor,
-    foretick,
     forget_readers,
     free_trainers,
-    off,
-    on,
+    keep,
     server,
     table,
     url_of,
     wait_until,
 )
 
+from foretick.app.progress import progress
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 TURN_TICKS = 50
 COLD_TICKS = 5  # of a turn: the consumer was idle before it
+PARTS = 5  # of the measured time
 FLAT_SERIES = 100
+EARLY_TICKS = 100_000  # 1,000 of each: warm, and past the search for seasons, so that both do the same work
+PLAIN_SECONDS = 30.0  # between two lines of progress where nobody looks
 WARM_ROUNDS = 650  # ticks of each series before: past the hasty learning of the first 600
 
 
@@ -106,7 +111,7 @@ class Lane:
         return seconds
 
 
-def measure(client: redis.Redis, lanes: list[Lane], ticks: int) -> list[Lane]:
+def measure(client: redis.Redis, lanes: list[Lane], ticks: int, advance: Callable[[int], None]) -> list[Lane]:
     with contextlib.ExitStack() as stack:
         for lane in lanes:
             stack.callback(lane.close)
@@ -114,61 +119,103 @@ def measure(client: redis.Redis, lanes: list[Lane], ticks: int) -> list[Lane]:
         while len(lanes[0].seconds) < ticks:
             for lane in lanes:
                 lane.turn()
+                advance(TURN_TICKS - COLD_TICKS)
     for lane in lanes:
         forget_readers(client, lane.stream)
         client.delete(lane.stream)
     return lanes
 
 
+def peer_kinds(profile: str, n_series: int) -> list[Kind]:
+    return [kind for kind in (ECHO, floor(n_series), off(profile), on(profile)) if kind.command]
+
+
 def peers(client: redis.Redis, profile: str, n_series: int) -> list[Lane]:
-    kinds = [ECHO, *(kind for kind in (floor(n_series),) if kind.command), off(profile), on(profile)]
+    kinds = peer_kinds(profile, n_series)
     return [Lane(client, kind, i, n_series, WARM_ROUNDS * n_series) for i, kind in enumerate(kinds)]
 
 
 def ages(client: redis.Redis, profile: str, late: int) -> list[Lane]:
-    kinds = {n: foretick(f"at tick {n:,}", "--set", "learn.enabled=false", profile=profile) for n in (1_000, late)}
+    """The same daemon at two ages; the first is what the other is compared with."""
+    kinds = {
+        n: foretick(f"at tick {n:,}", "--set", "learn.enabled=false", profile=profile) for n in (EARLY_TICKS, late)
+    }
     return [Lane(client, kind, i, FLAT_SERIES, n) for i, (n, kind) in enumerate(kinds.items())]
 
 
-def report(lanes: list[Lane]) -> list[list[str]]:
-    """Rows of a table; the first lane is what the others are compared with."""
+def found(lanes: list[Lane]) -> list[dict[str, Any]]:
+    """Rows for JSON and the table; the first lane is what the others are compared with."""
     rows = []
-    echo = np.percentile(lanes[0].seconds, (50, 99)) * 1e6
+    peer = quantiles(lanes[0])
     for lane in lanes:
-        micros = np.array(lane.seconds) * 1e6
-        p50, p90, p99 = np.percentile(micros, (50, 90, 99))
+        mine = quantiles(lane)
+        p50, p90, p99 = np.median(mine, axis=0)
+        ratios = np.median(mine / peer, axis=0)
         rows.append(
-            [
-                f"{lane.n_series:,} series: {lane.kind.name}",
-                f"{p50:,.0f}",
-                f"{p90:,.0f}",
-                f"{p99:,.0f}",
-                f"{micros.max():,.0f}",
-                f"{p50 / echo[0]:.2f}",
-                f"{p99 / echo[1]:.2f}",
-                f"{np.median(lane.core_seconds) * 1e6:,.0f}",
-                f"{len(micros):,}",
-            ]
+            {
+                "series": lane.n_series,
+                "consumer": lane.kind.name,
+                "p50_us": p50,
+                "p90_us": p90,
+                "p99_us": p99,
+                "most_us": 1e6 * max(lane.seconds),
+                "p50_ratio": ratios[0],
+                "p99_ratio": ratios[2],
+                "core_us": 1e6 * float(np.median(lane.core_seconds)),
+                "ticks": len(lane.seconds),
+                "parts_us": mine.tolist(),
+            }
         )
     return rows
+
+
+def quantiles(lane: Lane) -> Any:
+    """(PARTS, 3) p50, p90, p99 in µs, of each part of the time."""
+    parts = np.array_split(np.array(lane.seconds), PARTS)
+    return 1e6 * np.array([np.percentile(part, (50, 90, 99)) for part in parts])
+
+
+def report(rows: list[dict[str, Any]]) -> str:
+    cells = [
+        [
+            f"{row['series']:,} series: {row['consumer']}",
+            *(f"{row[f'{of}_us']:,.0f}" for of in ("p50", "p90", "p99", "most")),
+            f"{row['p50_ratio']:.2f}",
+            f"{row['p99_ratio']:.2f}",
+            f"{row['core_us']:,.0f}",
+        ]
+        for row in rows
+    ]
+    return table(["consumer", "p50 µs", "p90 µs", "p99 µs", "most µs", "p50 ratio", "p99 ratio", "core µs"], cells)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--profile", default="lean")
     parser.add_argument("--ticks", type=int, default=2000, help="measured ticks of each consumer")
-    parser.add_argument("--flat", type=int, default=200_000, help="ticks before the later of two ages; 0: leave it out")
+    parser.add_argument("--series", default="1,10,100", help="numbers of series")
+    parser.add_argument(
+        "--flat", type=int, default=1_000_000, help="ticks before the later of two ages; 0: leave it out"
+    )
+    parser.add_argument("--json", type=Path, help="all that was found goes here as well")
     options = parser.parse_args()
-    rows = []
+    sizes = [int(text) for text in options.series.split(",") if text]
+    rows: list[dict[str, Any]] = []
     with server() as client:
         about = circumstances(client)
-        for n_series in (1, 10):
-            rows += report(measure(client, peers(client, options.profile, n_series), options.ticks))
+        print(f"\n## Latency of a single tick, profile {options.profile}\n\n{about} {options.ticks:,} ticks of each.")
+        lanes_of = [partial(peers, client, options.profile, n) for n in sizes]
         if options.flat:
-            rows += report(measure(client, ages(client, options.profile, options.flat), options.ticks))
-    header = ["consumer", "p50 µs", "p90 µs", "p99 µs", "most µs", "p50 ratio", "p99 ratio", "core µs", "ticks"]
-    print(f"\n## Latency of a single tick\n\n{about} Ratios are to the redis-py echo, of ages to the earlier one.\n")
-    print(table(header, rows), flush=True)
+            lanes_of.append(partial(ages, client, options.profile, options.flat))
+        total = options.ticks * (len(sizes) * len(peer_kinds(options.profile, 1)) + 2 * bool(options.flat))
+        with progress(total, "latency", "ticks", plain_seconds=PLAIN_SECONDS) as advance:
+            for make_lanes in lanes_of:
+                here = found(measure(client, make_lanes(), options.ticks, advance))
+                print(f"\n{report(here)}", flush=True)
+                rows += here
+    print("\nRatios are to the redis-py echo, of ages to the earlier one.", flush=True)
+    if options.json:
+        keep(options.json, "latency", {"about": about, "ticks": options.ticks, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
+import json
 import os
 import platform
+import re
 import shutil
 import signal
 import subprocess
@@ -16,7 +17,6 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,91 +28,16 @@ from foretick.ports.connection import RedisConnection
 from foretick.ports.embedded import bound_to_parent, free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
+
+    from kinds import Kind
 
 HERE = Path(__file__).resolve().parent
 SERVED_CORE = max(os.sched_getaffinity(0))  # of server and consumer together: one core's worth of both is the figure
 OWN_CORES = os.sched_getaffinity(0) - {SERVED_CORE} or {SERVED_CORE}
 SPACING_MS = 60_000  # between two ticks of a series: a day is 1,440 ticks, so the seasonal features are computed too
 FILL_TICKS = 5_000  # per request while filling a stream
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """A consumer under measurement: how it is started, and where its forecasts go.
-
-    Attributes:
-        name: in the tables.
-        command: of the server's URL, the stream and a free port for HTTP; none where it cannot be had here.
-        output: key of its forecasts, with the stream's in the place of `{}`.
-    """
-
-    name: str
-    command: Callable[[str, str, int], list[str]] | None
-    output: str = "echo:{}"
-
-    def output_of(self, stream: str) -> str:
-        return self.output.format(stream)
-
-
-def foretick(name: str, *arguments: str, profile: str = "lean") -> Kind:
-    """The daemon with its defaults but for these arguments."""
-
-    def command(url: str, stream: str, http_port: int) -> list[str]:
-        base = ["-m", "foretick", "run", "--redis-url", url, "--stream", stream, "--http-port", str(http_port)]
-        chosen = ["--set", f"profile={profile}", "--log-level", "warning"]
-        return [sys.executable, *base, *chosen, *arguments]
-
-    return Kind(name, command, "foretick:{}:forecasts")  # every stream here has a {tag}
-
-
-def off(profile: str = "lean", *arguments: str) -> Kind:
-    return foretick(f"foretick {profile}, learning off", "--set", "learn.enabled=false", *arguments, profile=profile)
-
-
-def on(profile: str = "lean", *arguments: str) -> Kind:
-    return foretick(f"foretick {profile}, learning on", *arguments, profile=profile)
-
-
-def _echo(url: str, stream: str, _port: int) -> list[str]:
-    return [sys.executable, str(HERE / "echo.py"), url, stream, f"echo:{stream}"]
-
-
-def floor(n_series: int, count: int = 500) -> Kind:
-    """The echo in C, if there is a compiler."""
-    binary = _built_floor()
-    if binary is None:
-        return Kind("C floor (no compiler here)", None)
-
-    def command(url: str, stream: str, _port: int) -> list[str]:
-        keys = [f"echo:{stream}", f"echo:{stream}:latest", f"echo:{stream}:lease"]
-        return [str(binary), url.rpartition(":")[2], stream, *keys, str(n_series), str(count)]
-
-    return Kind("C floor", command)
-
-
-@cache
-def _built_floor() -> Path | None:
-    compiler = shutil.which("cc")
-    if compiler is None:
-        return None
-    binary = Path(tempfile.gettempdir()) / f"foretick-floor-{os.getpid()}"
-    subprocess.run([compiler, "-O2", "-o", str(binary), str(HERE / "floor.c")], check=True)
-    atexit.register(binary.unlink)
-    return binary
-
-
-def deep_river() -> Kind:
-    """The echo with a model of deep-river for each series, if `make accuracy` has installed it."""
-    python = HERE.parent / ".venv-bench" / "bin" / "python"
-    if not python.exists():
-        return Kind("deep-river (not installed: make accuracy)", None)
-    loop = ["/usr/bin/env", f"PYTHONPATH={HERE.parent / 'daemon'}", str(python), str(HERE / "echo.py")]
-    return Kind("deep-river LSTM", lambda url, stream, _: [*loop, url, stream, f"echo:{stream}", "deep"])
-
-
-ECHO = Kind("redis-py echo", _echo)
-OFF, ON = off(), on()
+STAGE = re.compile(r'foretick_turn_seconds_sum\{stage="(\w+)"\} ([0-9.e+-]+)')
 
 
 def cpu_seconds(pid: int) -> float:
@@ -189,6 +114,10 @@ class Consumer:
     def check(self) -> None:
         if self.process.poll() is not None:
             raise RuntimeError(f"the consumer ended with {self.process.returncode}:\n{self.log.read_text()}")
+
+    def stages(self) -> dict[str, float]:
+        """Seconds that foretick has spent in each stage of its turns."""
+        return {stage: float(seconds) for stage, seconds in STAGE.findall(self.metrics())}
 
     def metrics(self) -> str:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}/metrics", timeout=5) as reply:
@@ -282,6 +211,12 @@ def circumstances(client: redis.Redis) -> str:
     ]
     who = "server, consumer and the measuring process" if SERVED_CORE in OWN_CORES else "server and consumer"
     return "; ".join([*facts, f"{who} share one core"]) + "."
+
+
+def keep(path: Path, bench: str, found: Mapping[str, Any]) -> None:
+    """Put what a bench has found into a file of JSON, beside what others left there."""
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    path.write_text(json.dumps({**known, bench: found}, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _commit() -> str:

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import rig
+from kinds import foretick
 
 from foretick.app.progress import progress
 
@@ -224,7 +225,7 @@ def main() -> int:
     seconds = asked.minutes * 60
     settings = {"forecasts.maxlen": KEPT, "dead.maxlen": 500, "checkpoint.every": "15s", "learn.enabled": "true"}
     chosen = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
-    kind = rig.foretick("soak", *chosen, profile="accurate")
+    kind = foretick("soak", *chosen, profile="accurate")
     rows: list[dict[str, float]] = []
     with rig.server() as client, rig.consumer(client, kind, STREAM, end=signal.SIGTERM) as consumer:
         told = rig.circumstances(client)

@@ -1,45 +1,63 @@
 """Ticks per second on one core: a stream that is full already is read to its end, Redis' own time included.
 
-    python bench/throughput.py [--profile lean] [--runs 5] [--scale 1.0] [--series 10,1000]
+    python bench/throughput.py [--runs 5] [--scale 1.0] [--only lean:1000,accurate:100] [--json FILE]
 
-Timed from the first forecast (or from where all series are warm) to the last, so starting and importing do not count.
-All kinds take turns, so that a noisy machine troubles them alike. Besides wall time, the time that server and consumer
-spent on the core is taken: both share one core and it is never idle, so on a quiet machine the two agree, and on a busy
-one the latter still holds. The trainer has the other core, and is not counted.
+Timed from where all series are warm (or, of 100,000, all known) to the last forecast, so starting and importing do not
+count. All consumers take turns, run by run, so that a noisy machine troubles them alike. Besides wall time, the time
+that server and consumer spent on the core is taken: both share one core and it is never idle, so on a quiet machine the
+two agree, and on a busy one the latter still holds. The trainer has the other core, and is not counted.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from kinds import ECHO, LARGEST_READ_TICKS, Kind, deep_river, floor, off, on
 from rig import (
-    ECHO,
-    Kind,
+    Consumer,
     circumstances,
     consumer,
     cpu_seconds,
-    deep_river,
     fill,
-    floor,
     forget_readers,
     free_trainers,
-    off,
-    on,
+    keep,
     pid_of,
     server,
     table,
 )
 
+from foretick.app.progress import progress
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import redis
 
 POLL_SECONDS = 0.02  # each poll costs the server about 20 µs: 0.1%
 DEADLINE_SECONDS = 300.0  # of one run
-WARM_TICKS = 32  # of a series: from then on its forecasts have intervals
+PLAIN_SECONDS = 30.0  # between two lines of progress where nobody looks
+TICKS = 500_000  # of a stream, at full scale
+WARM_ROUNDS = 32  # ticks of a series: from then on its forecasts have intervals
+LEAST_ROUNDS = 44  # ticks of each series, whatever the scale; more are cold than not if they are less
+MANY_SERIES = 100_000  # of which so many rounds would take minutes: five of 500,000 ticks, and their forecasts are cold
+LEAST_ROUNDS_OF_MANY = 3
+DEEP_TICKS = 400  # they take milliseconds each
+DEEP_READ = 50
+SIZES = {  # profile, series: share of the ticks, for where a round is of few series a tick is dear
+    ("lean", 10): 0.2,
+    ("lean", 1_000): 1.0,
+    ("lean", 10_000): 1.0,
+    ("lean", MANY_SERIES): 1.0,
+    ("balanced", 1_000): 0.4,
+    ("accurate", 100): 0.2,
+}
+STAGES = ("decode", "engine", "encode")  # of a turn of foretick: those in which it computes
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +67,6 @@ class Trial:
     kind: Kind
     begin: int
     end: int
-    runs: int = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +77,17 @@ class Sample:
     wall_seconds: float
     server_seconds: float
     consumer_seconds: float
+    stages: dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Per tick, µs."""
+    """Per tick, µs: by the wall clock; on the core, of server and consumer; by the wall, the stages of foretick."""
 
     wall: float
     server: float
     consumer: float
+    stages: dict[str, float]
 
     @property
     def core(self) -> float:
@@ -79,115 +98,170 @@ class Cost:
 class Plan:
     """All trials on one stream."""
 
+    profile: str
     n_series: int
     trials: list[Trial]
     costs: dict[str, list[Cost]] = field(default_factory=dict)
 
+    @property
+    def rounds(self) -> str:
+        first, last = self.trials[0].begin // self.n_series, self.trials[0].end // self.n_series
+        return f"ticks {first:,} to {last:,} of each"
 
-def plans(profile: str, scale: float, chosen: set[int]) -> list[Plan]:
-    """500,000 ticks at most; of fewer series fewer will do, for they are dearer."""
+
+def plans(scale: float, chosen: list[tuple[str, int]]) -> list[Plan]:
     made = []
-    for n_series, thousands in ((10, 60), (100, 100), (1_000, 200), (10_000, 400), (100_000, 500)):
-        if n_series not in chosen:
-            continue
-        peer_ticks, ticks = int(50_000 * scale), max(int(thousands * 1000 * scale), 5 * n_series // 2)
-        warm = WARM_TICKS * n_series
-        begin = warm if warm <= ticks // 2 else min(n_series, ticks // 2)  # at least all are known
-        trials = [
-            Trial(floor(n_series), begin, ticks),
-            Trial(ECHO, 0, peer_ticks),
-            Trial(off(profile), begin, ticks),
-            Trial(on(profile), begin, ticks),
-        ]
-        if n_series == 10:
-            trials.append(Trial(deep_river(), 0, 1_000, runs=1))
-        made.append(Plan(n_series, [trial for trial in trials if trial.kind.command]))
+    for profile, n_series in chosen:
+        least = LEAST_ROUNDS_OF_MANY if n_series >= MANY_SERIES else LEAST_ROUNDS
+        ticks = max(int(TICKS * scale * SIZES[profile, n_series]), least * n_series)
+        warm = WARM_ROUNDS * n_series
+        begin = warm if warm < ticks else n_series  # at least all are known
+        kinds = [floor(n_series), ECHO, off(profile), on(profile)]
+        trials = [Trial(kind, begin, begin + (ticks - begin) // (2 if kind is ECHO else 1)) for kind in kinds]
+        if (profile, n_series) == ("lean", 10):
+            trials.append(Trial(deep_river(DEEP_READ), DEEP_READ, DEEP_TICKS))
+        for missing in (trial.kind.name for trial in trials if trial.kind.command is None):
+            print(f"left out: {missing}", flush=True)
+        made.append(Plan(profile, n_series, [trial for trial in trials if trial.kind.command]))
     return made
 
 
-def run_once(client: redis.Redis, trial: Trial, stream: str) -> list[Sample]:
-    """Samples from the first forecast to the last."""
-    samples: list[Sample] = []
-    output = trial.kind.output_of(stream)
-    server_pid = pid_of(client)
+def run_once(client: redis.Redis, trial: Trial, stream: str) -> Cost:
+    """What a tick costs between the `begin`th forecast and the `end`th."""
     forget_readers(client, stream)
+    server_pid, output = pid_of(client), trial.kind.output_of(stream)
     with consumer(client, trial.kind, stream) as running:
-        give_up = time.perf_counter() + DEADLINE_SECONDS
-        while not samples or samples[-1].forecasts < trial.end:
-            n = client.xlen(output)
-            now = time.perf_counter()
-            if n:
-                samples.append(Sample(n, now, cpu_seconds(server_pid), cpu_seconds(running.process.pid)))
-            else:
-                free_trainers(running.process.pid)
-            if now > give_up:
-                raise TimeoutError(f"{trial.kind.name}: {n} of {trial.end} ticks after {DEADLINE_SECONDS:g} s")
-            running.check()
-            time.sleep(POLL_SECONDS)
-    return samples
 
+        def sample(stages: dict[str, float]) -> Sample:
+            pid = running.process.pid
+            return Sample(client.xlen(output), time.perf_counter(), cpu_seconds(server_pid), cpu_seconds(pid), stages)
 
-def cost(samples: list[Sample], begin: int, end: int) -> Cost:
-    """µs per tick between the first samples at or beyond `begin` and `end` ticks."""
-    a, b = (next(sample for sample in samples if sample.forecasts >= at) for at in (begin, end))
-    per_tick = 1e6 / max(b.forecasts - a.forecasts, 1)
+        reach(lambda: client.xlen(output), trial.begin, running)
+        begun = sample(running.stages() if trial.kind.tells_stages else {})  # first asked, then timed
+        reach(lambda: client.xlen(output), trial.end, running)
+        ended = sample({})
+        stages = running.stages() if trial.kind.tells_stages else {}
+    per_tick = 1e6 / max(ended.forecasts - begun.forecasts, 1)
     return Cost(
-        (b.wall_seconds - a.wall_seconds) * per_tick,
-        (b.server_seconds - a.server_seconds) * per_tick,
-        (b.consumer_seconds - a.consumer_seconds) * per_tick,
+        (ended.wall_seconds - begun.wall_seconds) * per_tick,
+        (ended.server_seconds - begun.server_seconds) * per_tick,
+        (ended.consumer_seconds - begun.consumer_seconds) * per_tick,
+        {stage: (seconds - begun.stages.get(stage, 0.0)) * per_tick for stage, seconds in stages.items()},
     )
 
 
-def measure(client: redis.Redis, plan: Plan, runs: int) -> None:
+def reach(count: Callable[[], int], target: int, running: Consumer) -> None:
+    give_up = time.perf_counter() + DEADLINE_SECONDS
+    while (n := count()) < target:
+        if not n:
+            free_trainers(running.process.pid)  # they are started before the first forecast
+        if time.perf_counter() > give_up:
+            raise TimeoutError(f"{n} of {target} ticks after {DEADLINE_SECONDS:g} s")
+        running.check()
+        time.sleep(POLL_SECONDS)
+
+
+def measure(client: redis.Redis, plan: Plan, runs: int, advance: Callable[[int], None]) -> None:
     stream = f"{{s{plan.n_series}}}:ticks"
     fill(client, stream, max(trial.end for trial in plan.trials), plan.n_series)
-    for number in range(runs):
+    for _ in range(runs):
         for trial in plan.trials:
-            if number < trial.runs:
-                samples = run_once(client, trial, stream)
-                plan.costs.setdefault(trial.kind.name, []).append(cost(samples, trial.begin, trial.end))
+            plan.costs.setdefault(trial.kind.name, []).append(run_once(client, trial, stream))
+            advance(1)
     forget_readers(client, stream)
     client.delete(stream)
 
 
-def report(plan: Plan) -> list[list[str]]:
-    rows = []
-    for name, costs in plan.costs.items():
-        core = [cost.core for cost in costs]
-        rows.append(
-            [
-                f"{plan.n_series:,} series: {name}",
-                f"{1e6 / median(cost.wall for cost in costs):,.0f}",
-                f"{1e6 / median(core):,.0f}",
-                f"{median(core):.1f} ({min(core):.1f}–{max(core):.1f})",
-                f"{median(cost.server for cost in costs):.1f}",
-                _ratio(costs, plan.costs.get("C floor")),
-                _ratio(costs, plan.costs.get(ECHO.name)),
-                str(len(costs)),
-            ]
-        )
-    return rows
+def found(plan: Plan, name: str) -> dict[str, Any]:
+    """One consumer's medians and all its runs, for JSON and the table."""
+    costs = plan.costs[name]
+    core = [cost.core for cost in costs]
+    return {
+        "series": plan.n_series,
+        "profile": plan.profile,
+        "rounds": plan.rounds,
+        "consumer": name,
+        "core_us": median(core),
+        "least_us": min(core),
+        "most_us": max(core),
+        "wall_us": median(cost.wall for cost in costs),
+        "server_us": median(cost.server for cost in costs),
+        **{f"{stage}_us": median(cost.stages[stage] for cost in costs) for stage in STAGES if costs[0].stages},
+        "of_floor": ratio(costs, plan.costs.get("C floor")),
+        "of_echo": ratio(costs, plan.costs.get(ECHO.name)),
+        "runs": [asdict(cost) for cost in costs],
+    }
 
 
-def _ratio(costs: list[Cost], peer: list[Cost] | None) -> str:
+def ratio(costs: list[Cost], peer: list[Cost] | None) -> float | None:
     """Ticks per second of the core against a peer's, each run against that of the same round."""
-    return f"{median(b.core / a.core for a, b in zip(costs, peer, strict=False)):.2f}" if peer else "–"
+    return median(b.core / a.core for a, b in zip(costs, peer, strict=False)) if peer else None
+
+
+HEADER = ("consumer", "ticks/s, wall", "ticks/s, core", "core µs per tick", "of it Redis", "decode", "engine", "text")
+
+
+def report(rows: list[dict[str, Any]]) -> str:
+    cells = [
+        [
+            f"{row['series']:,} series: {row['consumer']}",
+            f"{1e6 / row['wall_us']:,.0f}",
+            f"{1e6 / row['core_us']:,.0f}",
+            f"{row['core_us']:.1f} ({row['least_us']:.1f}–{row['most_us']:.1f})",
+            f"{row['server_us']:.1f}",
+            *(f"{row[f'{stage}_us']:.1f}" if f"{stage}_us" in row else "–" for stage in STAGES),
+            *(f"{row[of]:.2f}" if row[of] else "–" for of in ("of_floor", "of_echo")),
+        ]
+        for row in rows
+    ]
+    return table([*HEADER, "of the floor", "of the echo"], cells)
+
+
+def aims(rows: list[dict[str, Any]]) -> str:
+    """What learning costs the loop, and how deep-river compares, in sentences."""
+    core = {(row["profile"], row["series"], row["consumer"]): row["core_us"] for row in rows}
+    told = []
+    for profile, n_series in dict.fromkeys((row["profile"], row["series"]) for row in rows):
+        still, learns = (core[profile, n_series, kind(profile).name] for kind in (off, on))
+        told.append(f"{profile}, {n_series:,} series: learning costs the loop {learns / still - 1:+.0%}.")
+    deep = [row for row in rows if row["consumer"].startswith("deep-river")]
+    ours = core.get(("lean", 1_000, off("lean").name))
+    if deep and ours:
+        told.append(f"deep-river takes {deep[0]['core_us'] / ours:,.0f} times as long as lean at 1,000 series.")
+    return "\n".join(f"- {line}" for line in told)
+
+
+def parsed(text: str) -> list[tuple[str, int]]:
+    chosen = [(profile, int(n)) for profile, _, n in (word.partition(":") for word in text.split(","))]
+    if unknown := [size for size in chosen if size not in SIZES]:
+        raise argparse.ArgumentTypeError(f"{unknown[0]} is none of {', '.join(f'{p}:{n}' for p, n in SIZES)}")
+    return chosen
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--profile", default="lean")
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--scale", type=float, default=1.0, help="of the numbers of ticks")
-    parser.add_argument("--series", default="10,1000,10000,100000", help="how many, of 10, 100, 1000, 10000, 100000")
+    parser.add_argument("--scale", type=float, default=1.0, help="of 500,000 ticks")
+    parser.add_argument("--only", type=parsed, default=[*SIZES], help="some of the sizes: lean:1000,accurate:100")
+    parser.add_argument("--json", type=Path, help="all that was found goes here as well")
     options = parser.parse_args()
-    chosen = {int(text) for text in options.series.split(",")}
-    header = ["consumer", "ticks/s, wall", "ticks/s, core", "core µs per tick", "of it Redis"]
     with server() as client:
-        print(f"## Throughput on one core\n\n{circumstances(client)}", flush=True)
-        for plan in plans(options.profile, options.scale, chosen):
-            measure(client, plan, options.runs)
-            print("\n" + table([*header, "of the floor", "of the echo", "runs"], report(plan)), flush=True)
+        about = circumstances(client)
+        shape = (
+            f"Scale {options.scale:g}; medians of {options.runs} runs; reads of {LARGEST_READ_TICKS:,} ticks at most."
+        )
+        print(f"## Throughput on one core\n\n{about} {shape}", flush=True)
+        made, rows = plans(options.scale, options.only), []
+        total = options.runs * sum(len(plan.trials) for plan in made)
+        with progress(total, "throughput", "runs", plain_seconds=PLAIN_SECONDS) as advance:
+            for plan in made:
+                measure(client, plan, options.runs, advance)
+                here = [found(plan, name) for name in plan.costs]
+                print(f"\n{plan.profile}, {plan.n_series:,} series, {plan.rounds}:\n\n{report(here)}", flush=True)
+                rows += here
+    print(f"\n{aims(rows)}", flush=True)
+    if options.json:
+        keep(options.json, "throughput", {"about": about, "scale": options.scale, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import redis
-from rig import OFF, circumstances, consumer, fill, server, table, url_of, wait_until
+from kinds import OFF
+from rig import circumstances, consumer, fill, server, table, url_of, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
