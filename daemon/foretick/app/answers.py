@@ -50,14 +50,14 @@ class Limits:
     """Bounds of a turn; all partitions share them, and a reload may change them.
 
     Attributes:
-        count: entries taken in one turn at most.
+        count: entries taken in one turn at most; see `app.portion`.
         block_ms: longest wait for new ones.
         forecasts_maxlen: forecasts kept.
         dead_maxlen: dead letters kept.
         latest: whether the hash of last forecasts is written.
     """
 
-    count: int = 500
+    count: int = 8000
     block_ms: int = 1000
     forecasts_maxlen: int = 1_000_000
     dead_maxlen: int = 100_000

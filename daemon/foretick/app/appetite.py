@@ -10,6 +10,13 @@ from __future__ import annotations
 COMFORT_BYTES = 16_000_000  # of a reply; 100,000 ticks of usual size
 REPLY_MAX_BYTES = 64_000_000  # of a reply; what is parsed from it takes about as much again
 SHRINK = 8  # a burst of entries of 1 MB is met with 500, 62, 7
+HELD_ENTRIES = 50_000  # read at once over all streams, at most: about 30 MB
+LEAST_COUNT = 8  # of one stream: with fewer, the cut rule lets hardly more than one entry of each pass
+
+
+def share_of(streams: int) -> int:
+    """How many entries of each of so many streams may be read at once."""
+    return max(LEAST_COUNT, HELD_ENTRIES // max(streams, 1))
 
 
 class Appetite:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from foretick.app.answers import Pending, answer
-from foretick.app.appetite import Appetite
+from foretick.app.appetite import Appetite, share_of
 from foretick.app.live import Live
 from foretick.app.lookout import Lookout
 from foretick.app.marks import Mark
 from foretick.app.merging import Merge
+from foretick.app.portion import Portion
 from foretick.errors import ConnectionLost, ReplyTooLarge, ServerRefused
 from foretick.ports.streams import Commit, read_command
 
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from foretick.ports.wire import FieldNames
 
 LEAST_ALLOWANCE_SECONDS = 10.0  # a turn that takes longer than its BLOCK and this is stuck
-HELD_ENTRIES = 50_000  # read at once over all streams, at most: about 30 MB
-LEAST_COUNT = 8  # of one stream: with fewer, the cut rule lets hardly more than one entry of each pass
 GUARDED_STREAMS_MAX = 64  # see `_guard`
 
 
@@ -88,6 +87,7 @@ class Pipeline:
         self._clock_offset_seconds = clock_offset_seconds
         self._live = live or Live()
         self._merge = Merge()
+        self._portion = Portion()
         self._appetite = Appetite()
         self._reached: dict[bytes, bytes] = {}  # position of each stream once the pending commit is through
         self._committed: dict[bytes, bytes] = {}  # and before
@@ -139,9 +139,8 @@ class Pipeline:
         """
         self._health.beat(self._limits.block_ms / 1000 + LEAST_ALLOWANCE_SECONDS)
         pending, self._pending = self._pending, None
-        count = self._appetite.ask(
-            most=min(self._limits.count, max(LEAST_COUNT, HELD_ENTRIES // max(len(self.streams), 1)))
-        )
+        portion = self._portion.ask(most=self._limits.count)
+        count = self._appetite.ask(most=min(portion, share_of(len(self.streams))))
         batch = self._exchange_turn(pending, count)
         if batch is None:
             return
@@ -150,7 +149,7 @@ class Pipeline:
             self._pending = self._renewal()
         else:
             self._committer.patience.over()
-            limit = 1 if self._poison.is_careful else self._limits.count
+            limit = 1 if self._poison.is_careful else portion
             entries, streams = self._merge.advance(batch.entries, count=count, limit=limit)
             self._pending = self._advance(entries, streams) if entries else self._renewal()
             if self._live_since_ms is None and not self._merge.is_behind:
@@ -269,6 +268,7 @@ class Pipeline:
         return Pending(Commit(before=self._committed))
 
     def _advance(self, entries: Sequence[Entry], streams: Sequence[bytes]) -> Pending:
+        begun = time.perf_counter()
         pending = answer(
             self.streams,
             entries,
@@ -282,4 +282,5 @@ class Pipeline:
         )
         for advance in pending.advances:
             self._reached[advance.state.keys.stream] = advance.position
+        self._portion.took(len(entries), time.perf_counter() - begun)
         return pending

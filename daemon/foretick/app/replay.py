@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from foretick.app.appetite import Appetite
+from foretick.app.appetite import Appetite, share_of
 from foretick.app.merging import Merge
 from foretick.errors import ConnectionLost, ReplyTooLarge, ServerRefused
 from foretick.ports import wire
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from foretick.ports.telemetry import Telemetry
 
 REPLAY_COUNT = 1000  # entries per pass: milliseconds of engine time, so the lease is renewed often enough
-HELD_ENTRIES = 50_000  # read ahead over all streams: about 30 MB
-LEAST_COUNT = 8  # of one stream: with fewer, the cut rule lets hardly more than one entry of each pass
 RANGES_AT_ONCE = 500  # in one request
 PROGRESS_EVERY_TICKS = 100_000  # a log line every few seconds
 
@@ -85,7 +83,7 @@ class Replay:
         """
         merge = Merge()
         open_spans = {span.stream: span for span in spans if later(span.until, span.after)}
-        per_stream = min(REPLAY_COUNT, max(LEAST_COUNT, HELD_ENTRIES // max(len(open_spans), 1)))
+        per_stream = min(REPLAY_COUNT, share_of(len(open_spans)))
         found: Counter[bytes] = Counter()
         appetite = Appetite()
         while open_spans or merge.holds:
