@@ -2,8 +2,8 @@
 
 A turn has fixed costs, and of many ticks of a series only the last goes into the hash of last forecasts: in a backlog
 8,000 at a time cost 10 to 15% less per tick than 1,000. But nothing of a turn is seen before its end, the commit that
-ends it holds Redis for about 2 µs per tick, and an engine may need a millisecond for each. So turns grow while they come
-back full, until they take about as long as is aimed at. The forecasts do not depend on it.
+ends it holds Redis for about 2 µs per tick, and an engine may need a millisecond for each. So turns grow while they are
+full, until they take about as long as is aimed at. The forecasts do not depend on it.
 """
 
 from __future__ import annotations

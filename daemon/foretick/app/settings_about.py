@@ -48,8 +48,8 @@ ABOUT: Mapping[str, str] = {
         "daemon, which begins anew."
     ),
     "batch": (
-        "Entries taken in one turn at most. In a backlog turns grow up to it while they take less than 0.1 s; each ends "
-        "with a commit that holds Redis for some 2 µs per tick. The forecasts are the same."
+        "Entries taken in one turn at most. In a backlog turns grow up to it while they take less than 0.1 s; each ends"
+        " with a commit that holds Redis for some 2 µs per tick. The forecasts are the same."
     ),
     "fields.series": "The field with the series id.",
     "fields.value": "The field with the number to forecast.",
