@@ -9,6 +9,8 @@ MALFORMED ?= 100000
 SEED      ?=
 SEEDS     ?= 1000
 MINUTES   ?= 30
+RUNS      ?= 5
+SCALE     ?= 0.2
 SCREENSHOTS ?=
 BUILDER   ?= docker
 IMAGE_ARGS ?=
@@ -48,10 +50,11 @@ format: $(VENV)/.installed ## rewrite the code in the house style
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.installed ## speed against a floor in C and a bare redis-py loop, on a quiet machine; about 6 minutes
-	@cd bench && ../$(BIN)/python throughput.py --runs 5 --scale 0.4
-	@cd bench && ../$(BIN)/python latency.py --ticks 1000 --flat 100000
+bench: $(VENV)/.installed ## speed beside peers, into docs/speed.json and docs/speed.svg; a quiet machine, 11 minutes: RUNS=5 SCALE=0.2
+	@cd bench && ../$(BIN)/python throughput.py --runs $(RUNS) --scale $(SCALE) --json ../docs/speed.json
+	@cd bench && ../$(BIN)/python latency.py --json ../docs/speed.json
 	@cd bench && ../$(BIN)/python metrics.py
+	@$(BIN)/python docs/scripts/speed.py
 
 scale: $(VENV)/.installed ## cost of a tick, memory and checkpoints from ten series to a million, into docs/scale.png; 2 to 4 minutes
 	@cd bench && ../$(BIN)/python scale.py
@@ -72,6 +75,7 @@ docs: $(VENV)/.installed ## write the pages and pictures that are made from the 
 	$(BIN)/python docs/scripts/configuration.py
 	$(BIN)/python docs/scripts/licences.py
 	$(BIN)/python docs/scripts/pictures.py
+	$(BIN)/python docs/scripts/speed.py
 
 dashboards: $(VENV)/.installed ## write Grafana's dashboards; RUNBOOK=https://… puts your runbook's address into them and the alerts
 	$(BIN)/python deploy/grafana/dashboards.py $(if $(RUNBOOK),--runbook $(RUNBOOK))

@@ -3,8 +3,8 @@
        floor PORT STREAM OUTPUT LATEST LEASE SERIES COUNT
 
    One request a turn, as foretick sends it: MULTI, an XADD of each tick's "forecast" under the tick's id (the same ten
-   fields, numbers of the same length), HSET of the last one of each series as JSON, XGROUP SETID, PEXPIRE of the lease,
-   EXEC; then WATCH, GET and XREAD COUNT. Ticks have the fields series, value, ts in this order; the SERIES series take
+   fields, numbers of the same length), HSET of the last one of each series as JSON, XTRIM, XGROUP SETID, PEXPIRE of the
+   lease, EXEC; then WATCH, GET and XREAD COUNT. Ticks have the fields series, value, ts in this order; the SERIES series take
    turns, so the last SERIES entries of a turn are of different ones. */
 
 #include <arpa/inet.h>
@@ -144,6 +144,7 @@ int main(int n_words, char **given) {
             for (int i = 0; i < n; i++) publish(&ticks[i], output, told);
             number('*', 2 + 2 * kept); word(text_of("HSET")); word(text_of(latest));
             for (int i = n - kept; i < n; i++) keep_latest(&ticks[i], told);
+            words(5, "XTRIM", output, "MAXLEN", "~", "1000000");
             words(7, "XGROUP", "SETID", stream, "floor", position, "ENTRIESREAD", entries);
             words(3, "PEXPIRE", lease, "3600000");
             words(1, "EXEC");
@@ -153,7 +154,7 @@ int main(int n_words, char **given) {
         words(8, "XREAD", "COUNT", count, "BLOCK", "1000", "STREAMS", stream, position);
         read_at = read_end = 0;  /* every reply of the last turn was read, and its ticks are written */
         send_all();
-        if (n) for (int i = 0; i < n + 5; i++) skip();  /* MULTI, n XADD, HSET, XGROUP, PEXPIRE queued; EXEC */
+        if (n) for (int i = 0; i < n + 6; i++) skip();  /* MULTI, n XADD, HSET, XTRIM, XGROUP, PEXPIRE queued; EXEC */
         skip(); skip();
         n = 0;
         if (line()[1] == '-') continue;

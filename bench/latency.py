@@ -138,7 +138,8 @@ def peers(client: redis.Redis, profile: str, n_series: int) -> list[Lane]:
 def ages(client: redis.Redis, profile: str, late: int) -> list[Lane]:
     """The same daemon at two ages; the first is what the other is compared with."""
     kinds = {
-        n: foretick(f"at tick {n:,}", "--set", "learn.enabled=false", profile=profile) for n in (EARLY_TICKS, late)
+        n: foretick(f"after {n // FLAT_SERIES:,} ticks of each", "--set", "learn.enabled=false", profile=profile)
+        for n in (EARLY_TICKS, late)
     }
     return [Lane(client, kind, i, FLAT_SERIES, n) for i, (n, kind) in enumerate(kinds.items())]
 

@@ -216,7 +216,8 @@ def circumstances(client: redis.Redis) -> str:
 def keep(path: Path, bench: str, found: Mapping[str, Any]) -> None:
     """Put what a bench has found into a file of JSON, beside what others left there."""
     known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    path.write_text(json.dumps({**known, bench: found}, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    rounded = json.loads(json.dumps(found), parse_float=lambda text: round(float(text), 3))
+    path.write_text(json.dumps({**known, bench: rounded}, indent=1) + "\n", encoding="utf-8")
 
 
 def _commit() -> str:

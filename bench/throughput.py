@@ -47,6 +47,7 @@ WARM_ROUNDS = 32  # ticks of a series: from then on its forecasts have intervals
 LEAST_ROUNDS = 44  # ticks of each series, whatever the scale; more are cold than not if they are less
 MANY_SERIES = 100_000  # of which so many rounds would take minutes: five of 500,000 ticks, and their forecasts are cold
 LEAST_ROUNDS_OF_MANY = 3
+PEER_TICKS = 50_000  # of the quick ones, at least: 0.2 s
 DEEP_TICKS = 400  # they take milliseconds each
 DEEP_READ = 50
 SIZES = {  # profile, series: share of the ticks, for where a round is of few series a tick is dear
@@ -117,7 +118,7 @@ def plans(scale: float, chosen: list[tuple[str, int]]) -> list[Plan]:
         warm = WARM_ROUNDS * n_series
         begin = warm if warm < ticks else n_series  # at least all are known
         kinds = [floor(n_series), ECHO, off(profile), on(profile)]
-        trials = [Trial(kind, begin, begin + (ticks - begin) // (2 if kind is ECHO else 1)) for kind in kinds]
+        trials = [Trial(kind, begin, ticks if kind.tells_stages else max(ticks, PEER_TICKS)) for kind in kinds]
         if (profile, n_series) == ("lean", 10):
             trials.append(Trial(deep_river(DEEP_READ), DEEP_READ, DEEP_TICKS))
         for missing in (trial.kind.name for trial in trials if trial.kind.command is None):
