@@ -4,6 +4,7 @@
     ├── UsageError            process ends, exit 2: settings or arguments are wrong; never restarted
     ├── RedisUnreachable      process ends, exit 3: no answer at start before `redis.connect_deadline`
     ├── StateUnreadable       process ends, exit 4: no stored state can be read, and going on would lose it
+    ├── DeviceFailed          process ends, exit 5: what `device` names failed as it worked; a restart may help
     ├── ConnectionLost        turn is repeated: reconnect with jitter, then the same commit again
     │   └── ReplyTooLarge     the same, and less is asked for: producers wrote what would fill our memory
     ├── ServerRefused         turn is repeated: the server is up but not able (OOM, READONLY, LOADING, MISCONF …)
@@ -51,6 +52,12 @@ class StateUnreadable(ForetickError):
     """Stored state exists and cannot be read."""
 
     exit_code = 4
+
+
+class DeviceFailed(ForetickError):
+    """The device that computes has no memory left, or is gone."""
+
+    exit_code = 5
 
 
 class ConnectionLost(ForetickError):

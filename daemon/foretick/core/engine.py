@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from foretick.core.block import ROW_BLOCK
+from foretick.core.device import CPU
 from foretick.core.learner import InlineTrainer, Job, Knowledge, Trainer, learning_rate
 from foretick.core.life import Life
 from foretick.core.model import Model
@@ -44,6 +45,7 @@ class Engine:
         group: name in metrics.
         init: what the network begins with; seeded noise and a head of zeros if absent.
         carried: names of the columns of `Ticks.y`, where they are more than the recipe's features.
+        device: torch's name of where the LSTM steps and learns; no part of its state.
 
     Attributes:
         outputs: names of the columns of its forecasts.
@@ -58,6 +60,7 @@ class Engine:
         group: str = "default",
         init: Knowledge | None = None,
         carried: Sequence[str] | None = None,
+        device: str = CPU,
     ) -> None:
         self.recipe = recipe = recipe or Recipe()
         self.group = group
@@ -65,8 +68,8 @@ class Engine:
         self._inner_outputs = output_names(recipe.interval.levels, recipe.horizon)
         self._targets = Targets(carried or recipe.features, recipe, self._inner_outputs)
         self.outputs = self._targets.names
-        self._trainer = trainer or InlineTrainer(self.shape, recipe.learn)
-        self._model = Model(recipe)
+        self._trainer = trainer or InlineTrainer(self.shape, recipe.learn, device)
+        self._model = Model(recipe, device)
         self.experts = self._model.experts
         self._arena, self._recorder = self._model.arena, self._model.recorder
         # What has learned before is not in the hurry of a group's first ticks, whose steps would tear it down again.

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from foretick.core.device import CPU, blaming
 from foretick.core.lstm import SequenceModel
 
 if TYPE_CHECKING:
@@ -93,8 +94,8 @@ class Trainer(Protocol):
 class InlineTrainer:
     """Computes each job in the calling thread, when it is collected."""
 
-    def __init__(self, shape: Shape, recipe: LearnRecipe) -> None:
-        self._learner = Learner(shape, recipe)
+    def __init__(self, shape: Shape, recipe: LearnRecipe, device: str = CPU) -> None:
+        self._learner = Learner(shape, recipe, device)
         self._job: Job | None = None
 
     def submit(self, job: Job) -> None:
@@ -109,16 +110,27 @@ class InlineTrainer:
 
 
 class Learner:
-    """Turns a job into knowledge."""
+    """Turns a job into knowledge.
 
-    def __init__(self, shape: Shape, recipe: LearnRecipe) -> None:
+    Args:
+        shape: of the network.
+        recipe: constants of learning.
+        device: torch's name of where it computes; jobs and knowledge lie on the CPU.
+    """
+
+    def __init__(self, shape: Shape, recipe: LearnRecipe, device: str = CPU) -> None:
         self._model = SequenceModel(shape)
         self._recipe = recipe
+        self._device = device
 
     def learn(self, job: Job) -> Knowledge:
         """Take one Adam step per batch; a step whose gradient is not finite is left out."""
+        with blaming(self._device):
+            return self._learn(job)
+
+    def _learn(self, job: Job) -> Knowledge:
         before = job.knowledge
-        theta, mean, square = before.theta.clone(), before.mean.clone(), before.square.clone()
+        theta, mean, square = (part.to(self._device, copy=True) for part in (before.theta, before.mean, before.square))
         steps = before.steps
         for batch in job.batches:
             if len(batch.length) == 0:
@@ -130,24 +142,27 @@ class Learner:
                 steps += 1
                 gradient *= min(1.0, self._recipe.clip_norm / max(norm, _TINY))
                 _adam_step(theta, gradient, mean, square, steps, job.rate)
-        return Knowledge(theta, mean, square, steps)
+        return Knowledge(theta.cpu(), mean.cpu(), square.cpu(), steps)
 
     def _loss(self, theta: Tensor, batch: Batch) -> Tensor:
         z = torch.from_numpy(batch.z).clamp(-self._recipe.target_clip, self._recipe.target_clip)
         known = _known(batch.length, z.shape[1])
-        forecast = self._model.forecast(theta, *(torch.from_numpy(part) for part in (batch.x, batch.h, batch.c)))
-        loss = self._relative(forecast[:, :, 0], z, known)
+        forecast = self._model.forecast(theta, *(self._there(part) for part in (batch.x, batch.h, batch.c)))
+        loss = self._relative(forecast[:, :, 0], z.to(self._device), known.to(self._device))
         further = forecast.shape[2] - 1
         if not further:
             return loss
         far = torch.from_numpy(batch.far)
         steps = torch.arange(2, further + 2)
-        far = (far / steps.sqrt()).clamp(-self._recipe.target_clip, self._recipe.target_clip)
+        far = (far / steps.sqrt()).clamp(-self._recipe.target_clip, self._recipe.target_clip).to(self._device)
         losses = [
             self._relative(forecast[:, :, i + 1], far[:, :, i].nan_to_num(), far[:, :, i].isfinite().float())
             for i in range(further)
         ]
         return (loss + torch.stack(losses).sum()) / (further + 1)
+
+    def _there(self, part: NDArray[np.float32]) -> Tensor:
+        return torch.from_numpy(part).to(self._device)
 
     def _relative(self, forecast: Tensor, z: Tensor, known: Tensor) -> Tensor:
         """Mean over chunks of their mean |error|, in mean sizes of what was to be forecast."""

@@ -14,9 +14,10 @@ import numpy as np
 from foretick.core import experts
 from foretick.core.arena import Arena
 from foretick.core.block import padded
+from foretick.core.device import CPU
 from foretick.core.horizon import Horizons
 from foretick.core.horizon_scores import HorizonTally
-from foretick.core.lstm import Stepper
+from foretick.core.lstm_device import stepper_of
 from foretick.core.parts import exogenous_of, intervals_of, recorder_of, senses_of, shape_of
 from foretick.core.scaling import RunningMeans, bounded_size, in_scales, rescale
 from foretick.core.scores import Tally
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from foretick.core.columns import Columns
     from foretick.core.ensemble_compact import Lesson
     from foretick.core.horizon import Settled
+    from foretick.core.lstm import Stepper
     from foretick.core.recipe import Recipe
     from foretick.core.records import Forecasts, Ticks
 
@@ -42,6 +44,7 @@ class Model:
 
     Args:
         recipe: constants.
+        device: where the LSTM steps.
 
     Attributes:
         arena: the state of each series.
@@ -53,8 +56,9 @@ class Model:
         watch: told, round by round, the series that were forecast and the (n, K) weights of their experts.
     """
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, device: str = CPU) -> None:
         self.recipe = recipe
+        self._device = device
         self.shape = shape_of(recipe)
         self.experts = experts.names(recipe)
         self.poisoned = 0
@@ -75,7 +79,7 @@ class Model:
 
     def adopt(self, theta: Tensor) -> None:
         """Step through these weights from now on."""
-        self.stepper = Stepper(self.shape, theta)
+        self.stepper = stepper_of(self.shape, theta, self._device)
 
     def weights(self, block: Columns) -> NDArray[np.float32]:
         """(K, n) the experts' weights in the standing forecasts of these columns."""
