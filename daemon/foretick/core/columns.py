@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import DTypeLike, NDArray
 
 Columns = Mapping[str, "NDArray[Any]"]  # arrays of n series by name, the series last: (n,) or (k, n)
@@ -92,3 +95,13 @@ def as_slice(rows: NDArray[np.int64]) -> slice | NDArray[np.int64]:
     if n and int(rows[-1]) - int(rows[0]) == n - 1:
         return slice(int(rows[0]), int(rows[-1]) + 1)
     return rows
+
+
+def runs(rows: NDArray[np.int64]) -> Iterator[tuple[slice, slice]]:
+    """Ascending distinct rows as stretches without a gap: the place of each among them, and its rows."""
+    if isinstance(whole := as_slice(rows), slice):
+        yield slice(None), whole
+        return
+    ends = [0, *(np.flatnonzero(np.diff(rows) > 1) + 1).tolist(), len(rows)]
+    for begin, end in pairwise(ends):
+        yield slice(begin, end), slice(int(rows[begin]), int(rows[end - 1]) + 1)

@@ -61,6 +61,8 @@ class Ensemble:
         if block.youngest < 1:
             at = np.flatnonzero(block["t"][: len(row)] > 0)  # a first tick settles nothing
             row = row[at]
+            if len(row) == 0:
+                return
         t, z = block["t"][at], z[at]
         if self._linear:
             self._linear.learn(row, self._seen(block["linear_x"][:, at]), z, t)

@@ -9,8 +9,12 @@ than naive on real series. Per series, expert and tick, with the outcome z of th
     θ ← θ + g e
     P ← (P − g (P x)ᵀ) / λ
 
-P is kept as ρ Q: dividing by λ then costs one number instead of a pass over memory. When ρ has reached 2 it is folded
-into Q, and P's mean diagonal is bounded, which forgetting would inflate where nothing excites it.
+P is kept as ρ (Q − UᵀU). Dividing by λ then costs one number, and what an outcome takes out of P one row of U, so that
+a tick reads P and does not write it; a tick is as fast as memory gives P away. Every 8th outcome UᵀU is folded into Q,
+and where ρ has reached 2, ρ as well; then P's mean diagonal is bounded, which forgetting would inflate where nothing
+excites it. With v = (Q − UᵀU) x:
+
+    P x = ρ v,   g = (ρ/D) v,   D = λ/w + ρ xᵀv,   the new row of U is √(ρ/D) v
 
 A feature that has always been zero has no row in P; it enters with the recipe's start when it first speaks. So seasons
 may appear late, and dead features do not grow.
@@ -19,16 +23,18 @@ Glossary
     n, m, k     series of a round, experts of a bank, features
     θ           (n, m, k) coefficients
     P           (n, m, k, k) inverse of the weighted correlation matrix of the features, symmetric
+    U           (n, m, 8, k) what was taken out of P since the last fold
     λ           forgetting factor
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
-from foretick.core.columns import as_slice
+from foretick.core.columns import as_slice, runs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,8 +45,8 @@ if TYPE_CHECKING:
     from foretick.core.recipe import LinearRecipe
 
 _ERROR_RATE = 0.01  # ~100 ticks; the running mean |e| follows the noise of the series
+_NOTED_MAX = 8  # rows of U: more cost a tick more to read than they save it of the fold
 _FOLD_AT = 2.0  # ρ: some hundred ticks apart; a mean diagonal overshoots its bound by no more than this
-_CACHE_BYTES = 2**18  # of P worked on at once: it and the product beside it fit the second-level cache
 _TINY = np.float32(1e-30)  # no error is smaller
 
 
@@ -59,16 +65,16 @@ class LinearBank:
         self.k = k
         self._forgetting = np.array([one.forgetting for one in recipes], np.float32)
         self._hub = np.array([one.hub for one in recipes], np.float32)
-        self._start = np.array([one.start for one in recipes], np.float32)[:, None]
+        self._start = np.array([one.start for one in recipes], np.float32)
+        self._diagonal_max = [one.diagonal_max for one in recipes]
         self._theta = table.column(f"{name}.theta", (m, k), np.float32)
-        self._diagonal_max = np.array([one.diagonal_max for one in recipes], np.float32)
         self._Q = table.column(f"{name}.Q", (m, k, k), np.float32)
+        self._U = table.column(f"{name}.U", (m, _NOTED_MAX, k), np.float32)
+        self._noted = table.column(f"{name}.noted", (), np.int8)  # rows of U in use
         self._rho = table.column(f"{name}.rho", (m,), np.float32)
         self._size = table.column(f"{name}.size", (m,), np.float32)
         self._entered = table.column(f"{name}.entered", (m, k), np.bool_)
-        self._columns = (self._theta, self._Q, self._rho, self._size, self._entered)
-        self._rows_at_once = max(1, _CACHE_BYTES // (4 * m * k * k))
-        self._outer = np.empty((self._rows_at_once, m, k, k), np.float32)
+        self._narrow = (self._theta, self._rho, self._size, self._entered, self._noted)
 
     def forecast(self, rows: NDArray[np.int64], x: NDArray[np.float32]) -> NDArray[np.float32]:
         """(n, m) θ·x, in scales.
@@ -82,7 +88,7 @@ class LinearBank:
 
     def forget(self, rows: NDArray[np.int64]) -> None:
         """Begin anew for series that begin anew."""
-        for column in self._columns:
+        for column in (*self._narrow, self._Q, self._U):
             column.rows[rows] = 0
 
     def learn(
@@ -97,74 +103,75 @@ class LinearBank:
             t: (n,) number of outcomes so far, this one included; (n, m) likewise.
         """
         at = as_slice(rows)
-        state = theta, Q, rho, size, entered = [column.rows[at] for column in self._columns]
-        rate = np.maximum(_ERROR_RATE, 1.0 / np.maximum(t, 1)).astype(np.float32)
+        state = theta, rho, size, entered, noted = [column.rows[at] for column in self._narrow]
+        rate = np.maximum(_ERROR_RATE, 1.0 / t).astype(np.float32)
         z, rate = (column if column.ndim > 1 else column[:, None] for column in (z, rate))
-        self._learn(theta, Q, rho, size, entered, x, z, rate)
-        if not isinstance(at, slice):
-            for column, values in zip(self._columns, state, strict=True):
-                column.rows[at] = values
-
-    def _learn(
-        self,
-        theta: NDArray[np.float32],
-        Q: NDArray[np.float32],
-        rho: NDArray[np.float32],
-        size: NDArray[np.float32],
-        entered: NDArray[np.bool_],
-        x: NDArray[np.float32],
-        z: NDArray[np.float32],
-        rate: NDArray[np.float32],
-    ) -> None:
-        """One update of n series, in place."""
-        rho[rho == 0] = 1
         enters = (x != 0) > entered
         if enters.any():
-            diagonal = np.einsum("nmkk->nmk", Q)
-            diagonal[enters] = (self._start / rho[:, :, None] + np.zeros_like(x))[enters]
+            self._enter(rows, enters, rho)
             entered |= enters
 
         e = z - np.einsum("nmk,nmk->nm", x, theta)
         error = np.abs(e)
         size += rate * (error - size)
         w = np.minimum(1, self._hub * size / np.maximum(error, _TINY))
-        g, energy = self._shrink(Q, rho, x, self._forgetting / np.maximum(w, _TINY))
-        theta += g * e[:, :, None]
-        rho /= self._forgetting
-        fold = rho >= _FOLD_AT
-        if fold.any():
-            Q[fold] *= rho[fold][:, None, None]
-            rho[fold] = 1
-            self._bound(Q, fold)
+        v = self._times(rows, x)
+        energy = rho * np.einsum("nmk,nmk->nm", x, v)
         lost = ~(energy >= 0)
         if lost.any():
-            # Collinear features cost P its definiteness, a poisoned state its soundness: every feature enters again
-            # with the next tick; what was learned stays, if it is sound.
-            Q[lost], rho[lost], entered[lost] = 0, 1, False
-            theta[~np.isfinite(theta)] = 0
-            size[~np.isfinite(size)] = 0
+            v[lost] = energy[lost] = 0
+        share = rho / (self._forgetting / np.maximum(w, _TINY) + energy)
+        theta += v * (share * e)[:, :, None]
+        v *= np.sqrt(share)[:, :, None]
+        self._U.rows[rows, :, noted] = v
+        noted += 1
+        rho /= self._forgetting
+        if lost.any():
+            self._lose(rows, lost, state)
+        full = noted == _NOTED_MAX
+        if full.any():
+            rho[full] = self._fold(rows[full], rho[full])
+            noted[full] = 0
+        if not isinstance(at, slice):
+            for column, values in zip(self._narrow, state, strict=True):
+                column.rows[at] = values
 
-    def _shrink(
-        self, Q: NDArray[np.float32], rho: NDArray[np.float32], x: NDArray[np.float32], floor: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Take out of P, in place, what x has told: (n, m, k) gains g and (n, m) energies xᵀ P x; `floor` is λ/w."""
-        g, energy = np.empty_like(x), np.empty_like(rho)
-        for start in range(0, len(Q), self._rows_at_once):
-            part = slice(start, start + self._rows_at_once)
-            q, r = Q[part], rho[part, :, None]
-            Px = np.matmul(q, x[part, :, :, None])[:, :, :, 0]
-            Px *= r
-            np.einsum("nmk,nmk->nm", x[part], Px, out=energy[part])
-            np.divide(Px, (floor[part] + energy[part])[:, :, None], out=g[part])
-            # einsum forms outer products three times faster than broadcasting; one product each, so it rounds alike.
-            q -= np.einsum("nmi,nmj->nmij", g[part] / r, Px, out=self._outer[: len(q)])
-        return g, energy
+    def _enter(self, rows: NDArray[np.int64], enters: NDArray[np.bool_], rho: NDArray[np.float32]) -> None:
+        """Give features that speak for the first time their variance."""
+        rho[rho == 0] = 1
+        series, expert, feature = np.nonzero(enters)
+        self._Q.rows[rows[series], expert, feature, feature] = self._start[expert] / rho[series, expert]
 
-    def _bound(self, Q: NDArray[np.float32], fold: NDArray[np.bool_]) -> None:
-        folded = Q[fold]
-        mean = np.einsum("fkk->fk", folded).mean(axis=1)
-        bound = self._diagonal_max[np.nonzero(fold)[1]]
-        high = mean > bound
-        if high.any():
-            folded[high] *= (bound[high] / mean[high])[:, None, None]
-            Q[fold] = folded
+    def _times(self, rows: NDArray[np.int64], x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(n, m, k) v: the product of Q − UᵀU and x."""
+        v, x = np.empty_like(x), x[:, :, None]
+        for part, run in runs(rows):
+            U = self._U.rows[run]
+            v[part] = (x[part] @ self._Q.rows[run] - x[part] @ U.mT @ U)[:, :, 0]
+        return v
+
+    def _lose(self, rows: NDArray[np.int64], lost: NDArray[np.bool_], state: Sequence[NDArray[Any]]) -> None:
+        """Collinear features cost P its definiteness, a poisoned state its soundness: every feature enters again.
+
+        What was learned stays, if it is sound.
+        """
+        theta, rho, size, entered, _ = state
+        series, expert = np.nonzero(lost)
+        self._Q.rows[rows[series], expert] = 0
+        self._U.rows[rows[series], expert] = 0
+        rho[lost], entered[lost] = 1, False
+        theta[~np.isfinite(theta)] = 0
+        size[~np.isfinite(size)] = 0
+
+    def _fold(self, rows: NDArray[np.int64], rho: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Take UᵀU out of Q, and bring large ρ into it; (n, m) the new ρ."""
+        for _, run in runs(rows):
+            # One call that reads and writes Q once. A matrix has the same bits in any batch and at any address (tests).
+            Q, U = (torch.from_numpy(column.rows[run]).flatten(0, 1) for column in (self._Q, self._U))
+            Q.baddbmm_(U.mT, U, alpha=-1)
+            U.zero_()
+        high = rho >= _FOLD_AT
+        for series, expert in np.argwhere(high).tolist():
+            Q = self._Q.rows[rows[series], expert]
+            Q *= min(rho[series, expert], self._diagonal_max[expert] / np.diagonal(Q).mean())
+        return np.where(high, np.float32(1), rho)

@@ -30,7 +30,8 @@ class Alone:
 
 
 def variance_of(state, row=0):
-    return state["quick.Q"][row, 0] * state["quick.rho"][row, 0]
+    Q, U, rho = (state[f"quick.{name}"][row, 0] for name in ("Q", "U", "rho"))
+    return (Q - U.T @ U) * rho
 
 
 def an_expert(k, rows, recipe=QUICK):
@@ -66,8 +67,9 @@ def test_it_follows_its_formulas():
     assert abs(state["quick.theta"][0, 0] - plain.theta).max() < 1e-3
 
 
-def test_each_row_has_the_same_bits_whatever_rows_are_learned_beside_it():
-    k, n = 23, 60
+@pytest.mark.parametrize("k", [23, 93])
+def test_each_row_has_the_same_bits_whatever_rows_are_learned_beside_it(k):
+    n = 75  # ρ has reached 2, and been folded into Q
     streams = [outcomes(n, k, seed) for seed in range(40)]
     together, together_state = an_expert(k, 40)
     apart, apart_state = an_expert(k, 40)
@@ -105,6 +107,24 @@ def test_features_that_rest_or_repeat_each_other_leave_it_finite_and_bounded():
     assert all(np.isfinite(array).all() for array in state.values())
     assert np.einsum("kk->k", variance_of(state)).mean() <= 200
     assert variance_of(state)[3, 3] == 0, "a feature that never spoke has no variance"
+
+
+@pytest.mark.parametrize("name", ["Q", "U"])
+def test_a_poisoned_matrix_costs_neither_what_was_learned_nor_a_neighbour_and_is_built_again(name):
+    expert, state = an_expert(5, 2)
+    rows = np.array([0, 1])
+    told = (column[:190] for column in outcomes(400, 5))  # before the law changes
+    for t, (x, z) in enumerate(zip(*told, strict=True), 1):
+        if t == 99:  # between two folds
+            state[f"quick.{name}"][1, 0, 2, 2] = np.nan
+            before = state["quick.theta"].copy()
+        expert.learn(rows, np.stack([x, x]), np.stack([z, z]), np.array([t, t]))
+        if t == 99:
+            np.testing.assert_array_equal(state["quick.theta"][1], before[1])
+            assert (state["quick.theta"][0] != before[0]).any()
+    assert all(np.isfinite(array).all() for array in state.values())
+    assert abs(state["quick.theta"][0] - state["quick.theta"][1]).max() < 0.2
+    assert state["quick.theta"][0].any()
 
 
 def test_a_series_that_begins_anew_has_forgotten_everything():
