@@ -6,20 +6,20 @@ State is a value: `gather` copies the records of distinct rows into a block of c
 
 from __future__ import annotations
 
-import heapq
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from foretick.core import ensemble_compact, features, features_compact
 from foretick.core.block import Block
-from foretick.core.columns import FREE, ByteLog, Table, as_slice
+from foretick.core.columns import FREE, Table, as_slice
+from foretick.core.names import Names
 from foretick.core.recipe import IntervalRecipe
 from foretick.core.scaling import running_means
 from foretick.core.window import Window
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -94,12 +94,8 @@ class Arena:
         self._touched = self.table.column("touched", (), np.bool_)
         self._name_length = self.table.column("name_length", (), np.int32)
         self._last_ms = self.table.column("last_ms", (), np.int64)
-        self._names = ByteLog()  # ids in the order of their rows, unless `_is_mixed`
-        self._is_mixed = False
-        self._name_at: list[bytes | None] = []  # by row; none where it is free
-        self._free: list[int] = []  # rows of series that were forgotten: a heap, so that the first is taken first
+        self._names = Names()
         self.max_series = recipe.max_series  # rows at most; may change at any time
-        self._row_of: dict[bytes, int] = {}
         names = tuple(running_means(recipe))
         self._spans = {"means": (names[0], names[-1])}
         if compact:
@@ -109,25 +105,22 @@ class Arena:
 
     def __len__(self) -> int:
         """Rows, free ones included."""
-        return len(self._name_at)
+        return len(self._names)
 
     @property
     def live(self) -> int:
         """Series that have a row."""
-        return len(self._row_of)
+        return len(self._names.row_of)
 
     @property
     def names(self) -> list[bytes | None]:
         """Series ids by row, none where it is free, not copied: another thread may look at it at any time."""
-        return self._name_at
+        return self._names.by_row
 
     @property
     def name_bytes(self) -> NDArray[np.uint8]:
-        """All series ids one after another, by row, not copied: a list of 100,000 takes 7 ms to copy."""
-        if self._is_mixed:
-            self._names, self._is_mixed = ByteLog(), False
-            self._names.add(b"".join([name for name in self._name_at if name is not None]))
-        return self._names.content
+        """All series ids one after another, by row, not copied."""
+        return self._names.joined()
 
     @property
     def records(self) -> Records:
@@ -174,11 +167,11 @@ class Arena:
 
     def unknown(self, names: Iterable[bytes]) -> set[bytes]:
         """Those of the series ids that have no row."""
-        return set(names).difference(self._row_of)
+        return set(names).difference(self._names.row_of)
 
     def find(self, names: Sequence[bytes]) -> NDArray[np.int64]:
         """(n,) the row of each series id, −1 for those without one."""
-        return np.fromiter(map(self._row_of.get, names, [-1] * len(names)), np.int64, len(names))
+        return np.fromiter(map(self._names.row_of.get, names, [-1] * len(names)), np.int64, len(names))
 
     def admit(self, names: Sequence[bytes], ms: NDArray[np.int64]) -> NDArray[np.int64]:
         """(n,) the row of each series id, making rows for new ones; −1 where `max_series` leaves no room.
@@ -187,13 +180,22 @@ class Arena:
             names: of the series of ticks in entry order.
             ms: (n,) when each tick came.
         """
+        try:
+            rows = np.fromiter(map(self._names.row_of.__getitem__, names), np.int64, len(names))
+        except KeyError:
+            rows = self._admit_new(names)
+            has_row = rows >= 0
+            self._last_ms.rows[rows[has_row]] = ms[has_row]
+        else:
+            self._last_ms.rows[rows] = ms  # of equal rows the last one stays
+        return rows
+
+    def _admit_new(self, names: Sequence[bytes]) -> NDArray[np.int64]:
         rows = self.find(names)
         for i in np.flatnonzero(rows < 0).tolist():
-            rows[i] = self._row_of.get(names[i], -1)
-            if rows[i] < 0 and len(self._row_of) < self.max_series:
+            rows[i] = self._names.row_of.get(names[i], -1)
+            if rows[i] < 0 and self.live < self.max_series:
                 rows[i] = self._add(names[i])
-        has_row = rows >= 0
-        self._last_ms.rows[rows[has_row]] = ms[has_row]  # of equal rows the last one stays
         return rows
 
     def forget(self, horizon_ms: int) -> tuple[NDArray[np.int64], list[bytes]]:
@@ -203,35 +205,20 @@ class Arena:
             (m,) these rows, and who had them; of their state, only the slots are still to be put right.
         """
         rows = np.flatnonzero(self.last_ms < horizon_ms)
-        names: list[bytes] = []
-        for row in rows.tolist():
-            name = self._name_at[row]
-            assert name is not None
-            names.append(name)
-            del self._row_of[name]
-            self._name_at[row] = None
-            heapq.heappush(self._free, row)
+        names = self._names.remove(rows.tolist())
         self._name_length.rows[rows] = FREE
         self._last_ms.rows[rows] = NEVER_MS
         self._last_cut.rows[rows] = -1
         self._touched.rows[rows] = True
-        self._is_mixed |= len(rows) > 0
         return rows, names
 
     def _add(self, name: bytes) -> int:
-        if self._free:
-            row = heapq.heappop(self._free)
+        row = self._names.vacant
+        if row < len(self):
             self.table.clear(row)
-            self._name_at[row] = name
-            self._is_mixed = True
-        else:
-            row = len(self)
-            if row == len(self._bytes.rows):
-                self.table.resize(max(_FIRST_ROWS, 2 * row))
-            self._name_at.append(name)
-            if not self._is_mixed:
-                self._names.add(name)
-        self._row_of[name] = row
+        elif row == len(self._bytes.rows):
+            self.table.resize(max(_FIRST_ROWS, 2 * row))
+        self._names.add(name)
         self._name_length.rows[row] = len(name)
         self._bytes.rows[row] = self._blank
         self._hashes.rows[row] = name_hash(name)
@@ -249,7 +236,7 @@ class Arena:
         return records
 
     def gather(self, rows: NDArray[np.int64]) -> Block:
-        """The records of distinct rows as columns; these rows now count as touched.
+        """The records of ascending rows, padded by repeats of the last, as columns; these rows now count as touched.
 
         The block is used again for as many rows: what is to outlive the round is copied out of it.
         """
@@ -269,12 +256,11 @@ class Arena:
         width = f"V{self.dtype.itemsize}"  # opaque records copy 5 times faster than fields
         self._bytes.rows.view(width)[:, 0][as_slice(rows)] = block.records[: len(rows)].view(width)[:, 0]
 
-    def restore(self, names: Iterable[bytes | None], columns: dict[str, NDArray[Any]]) -> None:
-        """Become the arena whose `names`, `rows` and `marks` these are."""
-        self._name_at = list(names)
-        self._row_of = {name: row for row, name in enumerate(self._name_at) if name is not None}
-        self._free = [row for row, name in enumerate(self._name_at) if name is None]  # ascending: a heap
-        self._is_mixed = True
+    def restore(
+        self, names: Sequence[bytes | None], row_of: Mapping[bytes, int], columns: dict[str, NDArray[Any]]
+    ) -> None:
+        """Become the arena whose `names`, `rows` and `marks` these are; `row_of` are the names' rows."""
+        self._names.restore(names, row_of)
         self.table.resize(len(self))
         self.table.fill(columns)
         self._touched.rows[:] = True

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 Columns = Mapping[str, "NDArray[Any]"]  # arrays of n series by name, the series last: (n,) or (k, n)
 
 FREE = -1  # length of the id in a row that is free
-_FIRST_BYTES = 1024  # of a new log; doubles from there
 
 
 class Column:
@@ -64,29 +63,6 @@ class Table:
         """Put back what `views` showed, by name; every column must have that many rows."""
         for name, array in arrays.items():
             self._columns[name].rows[:] = array
-
-
-class ByteLog:
-    """Bytes that are only ever added to, in one array that can be copied whole in no time."""
-
-    def __init__(self) -> None:
-        self._bytes = np.zeros(0, np.uint8)
-        self._length = 0
-
-    @property
-    def content(self) -> NDArray[np.uint8]:
-        """All that was added, not copied."""
-        return self._bytes[: self._length]
-
-    def add(self, piece: bytes) -> None:
-        """Append."""
-        end = self._length + len(piece)
-        if end > len(self._bytes):
-            grown = np.zeros(max(_FIRST_BYTES, 2 * end), np.uint8)
-            grown[: self._length] = self.content
-            self._bytes = grown
-        self._bytes[self._length : end] = np.frombuffer(piece, np.uint8)
-        self._length = end
 
 
 def as_slice(rows: NDArray[np.int64]) -> slice | NDArray[np.int64]:

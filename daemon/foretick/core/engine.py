@@ -269,7 +269,7 @@ class Engine:
         for name, value in snapshot.arrays.items():
             part, _, field = name.partition(".")
             own[part][field] = value
-        self._arena.restore(snapshot.names_by_row, own["arena"])
+        self._arena.restore(snapshot.names_by_row, snapshot.row_of, own["arena"])
         self._recorder.restore(own["recorder"])
         self._schedule = Schedule(**snapshot.numbers["schedule"])
         weight, covered = (own["tally"][name].copy() for name in ("weight", "covered"))

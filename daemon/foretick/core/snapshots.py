@@ -13,7 +13,8 @@ the rows that were touched meanwhile are copied again at the cut, between two ti
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from itertools import pairwise
+from functools import cached_property
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,7 +44,7 @@ HARMLESS = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Snapshot:
     """Everything an engine carries, copied: restoring it and going on equals never having stopped.
 
@@ -71,16 +72,27 @@ class Snapshot:
         Raises:
             ValueError: they do not add up, or one appears twice.
         """
+        return self._register[0]
+
+    @property
+    def row_of(self) -> dict[bytes, int]:
+        """The inverse of `names_by_row`, which says what it raises."""
+        return self._register[1]
+
+    @cached_property
+    def _register(self) -> tuple[list[bytes | None], dict[bytes, int]]:
         lengths, joined = self.arrays["arena.name_length"], self.arrays["names.bytes"].tobytes()
-        ends = np.cumsum(np.maximum(lengths, 0), dtype=np.int64).tolist()
-        pieces = [joined[begin:end] for begin, end in pairwise([0, *ends])]
-        if (lengths < FREE).any() or (ends or [0])[-1] != len(joined):
+        taken = np.maximum(lengths, 0)
+        if (lengths < FREE).any() or int(taken.sum(dtype=np.int64)) != len(joined):
             raise ValueError("the series ids do not add up")
-        names = [None if length == FREE else piece for piece, length in zip(pieces, lengths.tolist(), strict=True)]
-        taken = [name for name in names if name is not None]
-        if len(set(taken)) != len(taken):
+        names: list[Any] = list(map(BytesIO(joined).read, taken.tolist()))
+        for row in np.flatnonzero(lengths == FREE).tolist():
+            names[row] = None
+        row_of = dict(zip(names, range(len(names)), strict=True))
+        row_of.pop(None, None)
+        if len(row_of) != np.count_nonzero(lengths != FREE):
             raise ValueError("a series id appears twice")
-        return names
+        return names, row_of
 
 
 class Room:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import random
+import zlib
 
 import numpy as np
 import pytest
@@ -39,7 +40,10 @@ def packed(arrays=ARRAYS, facts=FACTS) -> bytes:
 
 def sealed(body: bytes) -> bytes:
     """With a checksum that fits."""
-    return body + hashlib.blake2b(body, digest_size=32).digest()
+    sums = [zlib.crc32(body[begin : begin + 2**20]) for begin in range(0, len(body), 2**20)]
+    if len(body) % 2**20 == 0:
+        sums.append(0)  # of what comes after the last full MiB
+    return body + hashlib.blake2b(b"".join(one.to_bytes(4, "little") for one in sums), digest_size=32).digest()
 
 
 def rewritten(change) -> bytes:
@@ -85,6 +89,24 @@ def test_the_safetensors_library_reads_it_too():
     found = load_safetensors(packed())
     del found["checksum"]
     assert same(found, ARRAYS)
+
+
+def test_the_checksum_is_of_the_bytes_and_not_of_the_pieces_they_came_in():
+    arrays = {"large": np.random.default_rng(0).integers(0, 256, 3_000_000, np.uint8), **ARRAYS}
+    raw = packed(arrays)
+    assert sealed(raw[:-32]) == raw
+    assert same(unpack(raw).arrays, arrays)
+
+
+def test_mebibytes_that_changed_places_are_noticed():
+    raw = packed({"large": np.random.default_rng(0).integers(0, 256, 3 << 20, np.uint8)})
+    with pytest.raises(CheckpointUnsound, match="checksum"):
+        unpack(raw[: 1 << 20] + raw[2 << 20 : 3 << 20] + raw[1 << 20 : 2 << 20] + raw[3 << 20 :])
+
+
+def test_a_container_that_an_earlier_foretick_sealed_is_read():
+    body = packed()[:-32]
+    assert same(unpack(body + hashlib.blake2b(body, digest_size=32).digest()).arrays, ARRAYS)
 
 
 def test_pieces_are_small_whatever_the_size_of_an_array():

@@ -14,6 +14,8 @@ import os
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+import numpy as np
+
 from foretick.errors import CheckpointFailed, CheckpointUnsound, StateUnreadable
 from foretick.ports.checkpoints.container import PIECE_BYTES
 from foretick.ports.checkpoints.store import GENERATIONS_KEPT, Generation, is_name, name_after
@@ -63,13 +65,13 @@ class FolderStore:
         self._kept = sorted((Generation(path.stem, size) for path, size in files), key=lambda one: -one.number)
         return list(self._kept)
 
-    def read(self, generation: Generation, on_wait: Callable[[], None]) -> bytearray:
+    def read(self, generation: Generation, on_wait: Callable[[], None]) -> memoryview:
         """The file's bytes."""
-        whole = bytearray(generation.size_bytes)
+        whole = np.empty(generation.size_bytes, np.uint8).data  # in large pages: half the time of a bytearray
         filled = 0
         try:
             with self._path(generation).open("rb", buffering=0) as file:
-                while count := file.readinto(memoryview(whole)[filled : filled + PIECE_BYTES]):
+                while count := file.readinto(whole[filled : filled + PIECE_BYTES]):
                     filled += count
                     on_wait()
         except OSError as error:

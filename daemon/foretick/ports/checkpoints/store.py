@@ -69,7 +69,7 @@ class CheckpointStore(Protocol):
             StateUnreadable: the place itself cannot be read.
         """
 
-    def read(self, generation: Generation, on_wait: Callable[[], None]) -> bytes | bytearray:
+    def read(self, generation: Generation, on_wait: Callable[[], None]) -> bytearray | memoryview:
         """The container's bytes.
 
         Args:
