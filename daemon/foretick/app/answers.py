@@ -7,16 +7,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-
 from foretick.ports import wire
 from foretick.ports.positions import set_position
 from foretick.ports.streams import Commit, id_order
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    from numpy.typing import NDArray
 
     from foretick.app.poison import Poison
     from foretick.core.records import Forecasts, Ticks
@@ -106,7 +102,7 @@ class Advance:
     @property
     def dead(self) -> Counter[str]:
         """Dead letters by reason."""
-        return Counter(letter.reason for letter in self.letters)
+        return Counter([letter.reason for letter in self.letters])
 
 
 @dataclass(slots=True)
@@ -116,13 +112,11 @@ class Pending:
     Attributes:
         commit: what is to be written.
         advances: by stream.
-        arrived_ms: milliseconds parts of the ids of its ticks.
         answered: the ticks and their forecasts, for people who look.
     """
 
     commit: Commit
     advances: list[Advance] = field(default_factory=list)
-    arrived_ms: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     answered: tuple[wire.Decoded, Forecasts] | None = None
 
 
@@ -173,10 +167,8 @@ def answer(
         _add_writes(commit, advance, limits)
     # What EXEC answers to the forecasts is known beforehand, so they come first.
     commit.packed.sort(key=lambda packed: not packed.replies)
-    telemetry.observe_turn("decode", read - begun)
-    telemetry.observe_turn("engine", forecast - read)
-    telemetry.observe_turn("encode", clock() - forecast)
-    return Pending(commit, list(advances.values()), decoded.ticks.ms, (decoded, forecasts))
+    telemetry.observe_turn(decode=read - begun, engine=forecast - read, encode=clock() - forecast)
+    return Pending(commit, list(advances.values()), (decoded, forecasts))
 
 
 def _divide(

@@ -221,7 +221,7 @@ class Checkpointer:
         begun = time.perf_counter()
         snapshots = {group: engine.snapshot(self._rooms[group]) for group, engine in self._engines.items()}
         state = State(self._identity, marks, time.time_ns() // 1_000_000, snapshots)
-        self._telemetry.observe_turn("checkpoint", time.perf_counter() - begun)
+        self._telemetry.observe_turn(checkpoint=time.perf_counter() - begun)
         self._marks = marks
         self._writing = self._side.begin(lambda: self._write(state))
 

@@ -71,7 +71,7 @@ class Committer:
             streams: input stream by stream of ours.
         """
         self._guarded = streams
-        self._lease.guarded = tuple(streams)
+        self._lease.guard(streams)
 
     def stand_firm(self, before: Mapping[bytes, bytes], error: ConnectionLost | ServerRefused | None = None) -> None:
         """Raise the fence anew, where no turn's own does it, and put right what it would hide.

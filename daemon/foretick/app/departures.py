@@ -42,8 +42,10 @@ class Departures:
         Args:
             streams: those that are read.
         """
+        if not self._names:
+            return []
         names = {self._names.popleft() for _ in range(min(LEAVE_MAX, len(self._names)))}
-        for engine in self._engines if names else ():
+        for engine in self._engines:
             names = engine.unknown(names)
         leaving: defaultdict[bytes, list[bytes]] = defaultdict(list)
         for stream, series in map(split_series_key, sorted(names)):

@@ -54,13 +54,14 @@ class Merge:
             count: entries of a stream that were asked for at most.
             limit: entries to give at most.
         """
+        if len(read) == 1 and not self._held:
+            [(stream, entries)] = read.items()
+            if 0 < len(entries) <= limit:  # the usual case: in order as it is, and nothing else to wait for
+                self._cut = {stream: entries[-1][0]} if len(entries) >= count else {}
+                return entries, [stream] * len(entries)
         self._cut = {stream: last for stream, last in self._cut.items() if stream in self._held_of}
         fresh = {stream: entries for stream, entries in read.items() if entries}
         self._cut |= {stream: entries[-1][0] for stream, entries in fresh.items() if len(entries) >= count}
-        if not self._held and len(fresh) == 1:
-            [(stream, entries)] = fresh.items()
-            if len(entries) <= limit:  # the usual case: in order as it is, and nothing else to wait for
-                return entries, [stream] * len(entries)
         for stream, entries in fresh.items():
             self._held += [(*id_order(entry[0]), stream, entry) for entry in entries]
             self._held_of[stream] += len(entries)

@@ -38,6 +38,8 @@ class PacedEngine:
 
     def advance(self, ticks: Ticks) -> Forecasts:
         """Forecast after each of the ticks."""
+        if len(ticks) == 1:
+            return self._engine.advance(ticks)
         parts: list[Forecasts] = []
         start = 0
         while start < len(ticks) or not parts:

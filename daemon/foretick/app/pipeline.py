@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from foretick.app.answers import Pending, answer
 from foretick.app.appetite import Appetite, share_of
 from foretick.app.live import Live
@@ -159,7 +157,6 @@ class Pipeline:
         if self.departures is not None:
             self._pending.commit.commands += self.departures.commands(self.streams)
         self._lookout.between_turns(self.streams, self._reached, self._pending)
-        self._garbage.between_turns(idle=not batch.entries)
 
     def marks(self) -> list[Mark]:
         """Where all streams stand, as committed."""
@@ -193,10 +190,9 @@ class Pipeline:
             if pending is not None:
                 outcome = self._exchange.read_outcome(pending.commit)
                 if outcome.is_committed:
-                    self._telemetry.observe_turn("commit", time.perf_counter() - begun)
+                    self._telemetry.observe_turn(commit=time.perf_counter() - begun)
                     self._settled(pending)
-                    if self.checkpointer is not None:  # the engine stands where the commit does, and Redis is reading
-                        self.checkpointer.at_position(self.marks)
+                    self._while_redis_reads(is_idle=not pending.advances)
             begun = time.perf_counter()
             batch = self._read_batch(has_read=bool(reads))
         except (ConnectionLost, ServerRefused) as error:
@@ -212,8 +208,14 @@ class Pipeline:
         if not batch.held:
             self.stand_firm()
         if batch.entries:
-            self._telemetry.observe_turn("read", time.perf_counter() - begun)
+            self._telemetry.observe_turn(read=time.perf_counter() - begun)
         return batch
+
+    def _while_redis_reads(self, *, is_idle: bool) -> None:
+        """Do what no tick should wait for; the engine stands where the commit does."""
+        if self.checkpointer is not None:
+            self.checkpointer.at_position(self.marks)
+        self._garbage.between_turns(idle=is_idle)
 
     def _read_batch(self, *, has_read: bool) -> Batch:
         connection = self._exchange.connection
@@ -246,21 +248,18 @@ class Pipeline:
         if self._live.is_watched and pending.answered is not None:
             self._live.offer(*pending.answered)
         for advance in pending.advances:
-            state = advance.state
+            state, publication = advance.state, advance.publication
             stream = state.keys.stream
             state.entries_read += advance.entries
             state.position = self._committed[stream] = advance.position
-            self._telemetry.count_ticks(stream, advance.entries)
-            if (publication := advance.publication) is not None:
-                self._telemetry.count_forecasts(stream, cold=publication.cold, warm=publication.warm)
-            for reason, n in advance.dead.items():
+            cold, warm = (publication.cold, publication.warm) if publication is not None else (0, 0)
+            self._telemetry.count_answers(stream, advance.entries, cold=cold, warm=warm)
+            for reason, n in advance.dead.items() if advance.letters else ():
                 self._telemetry.count_dead(stream, reason, n)
-        since = self._live_since_ms
-        if since is not None and len(pending.arrived_ms):
-            live_ms = pending.arrived_ms[pending.arrived_ms > since]
-            now_ms = (time.time() + self._clock_offset_seconds) * 1000
-            if len(live_ms):
-                self._telemetry.observe_latency(np.maximum(now_ms - live_ms, 0) / 1000)
+        if self._live_since_ms is not None and pending.answered is not None:
+            arrived_ms = pending.answered[0].ticks.ms  # ascending
+            live_ms = arrived_ms[arrived_ms.searchsorted(self._live_since_ms, "right") :]
+            self._telemetry.observe_latency(live_ms, (time.time() + self._clock_offset_seconds) * 1000)
 
     # The pass through the engine.
 
@@ -274,7 +273,7 @@ class Pipeline:
             entries,
             streams,
             self._engine,
-            self._renewal().commit,
+            Commit(before=self._committed),
             poison=self._poison,
             fields=self._fields,
             limits=self._limits,

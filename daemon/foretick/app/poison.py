@@ -131,6 +131,8 @@ class Poison:
 
     def commands(self) -> list[Command]:
         """What the next commit has to carry, so that later replays leave out the same ticks."""
+        if not self._found and not self._stale:
+            return []
         commands: list[Command] = [(b"HSET", self._key, name, why.encode()) for name, why in self._found.items()]
         if self._stale:
             commands.append((b"HDEL", self._key, *self._stale))

@@ -1,4 +1,4 @@
-"""Metrics that are made when Prometheus asks: latencies kept as arrays, lags, accuracy.
+"""Metrics that are made when Prometheus asks: lags, conditions, accuracy.
 
 Each collector is filled by the loop and collected by a scrape's thread, under a lock that is held for microseconds.
 """
@@ -10,13 +10,11 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-
-    from numpy.typing import NDArray
 
     from foretick.core.scores import GroupScores
 
@@ -26,41 +24,6 @@ BUCKETS_SECONDS = (
     *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1),  # entry ids count milliseconds, so latencies begin here
     *(0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),  # a daemon that falls behind
 )
-
-
-class LatencyCollector(Collector):
-    """A histogram that takes arrays: 0.005 µs per tick, where `Histogram.observe` takes 0.55."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._bounds = np.array(BUCKETS_SECONDS)
-        self._counts = np.zeros(len(BUCKETS_SECONDS) + 1, np.int64)  # the last is beyond all bounds
-        self._sum_seconds = 0.0
-
-    def observe(self, seconds: NDArray[np.float64]) -> None:
-        """Take in (n,) times; negative ones count as 0."""
-        seconds = np.maximum(seconds, 0.0)
-        found = np.bincount(self._bounds.searchsorted(seconds), minlength=len(self._counts))
-        with self._lock:
-            self._counts += found
-            self._sum_seconds += float(seconds.sum())
-
-    def counts(self) -> NDArray[np.int64]:
-        """How many there were in each bucket so far; the last one is beyond all bounds."""
-        with self._lock:
-            return self._counts.copy()
-
-    def collect(self) -> Iterator[Metric]:
-        """The histogram so far."""
-        with self._lock:
-            reached, sum_seconds = np.cumsum(self._counts).tolist(), self._sum_seconds
-        names = [*map(str, BUCKETS_SECONDS), "+Inf"]
-        yield HistogramMetricFamily(
-            f"{NAMESPACE}_tick_latency_seconds",
-            "Time from a live tick's arrival in Redis to the commit of its forecast.",
-            buckets=list(zip(names, reached, strict=True)),
-            sum_value=sum_seconds,
-        )
 
 
 class LagCollector(Collector):

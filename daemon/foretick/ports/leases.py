@@ -21,6 +21,8 @@ from foretick.errors import CommandFailed, ForetickError, LeaseLost, ServerRefus
 from foretick.ports.connection import good, pack
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from foretick.ports.connection import Command, RedisConnection, Reply
 
 RECORD_FIELD = b""  # no stream has this name, so the hash may hold something for each stream as well
@@ -47,7 +49,10 @@ class Lease:
         record: hash that keeps the token of the last owner, under the empty field.
 
     Attributes:
-        guarded: keys that only the owner writes; a foreign write there trips the fence as well.
+        renewal_request: renews it, at the end of every transaction.
+        guarded: keys that only the owner writes.
+        fence: the commands that open a turn; the reply to the last tells who owns the partition.
+        fence_request: the same, ready to be sent.
         server_ms: the server's clock when the lease was taken: its epoch.
         clock_offset_seconds: server's clock minus ours at that moment.
         renewed_at: when it was last renewed at least, by our monotonic clock.
@@ -57,22 +62,19 @@ class Lease:
         self.key = key
         self.owner = owner
         self.ttl_ms = ttl_ms
-        self.guarded: tuple[bytes, ...] = ()
         self._record = record
         self.server_ms = 0
         self.clock_offset_seconds = 0.0
         self.renewed_at = 0.0
+        self.renewal_request = pack([(b"PEXPIRE", key, ttl_ms)])
         self._token: bytes | None = None
+        self.guard(())
 
-    @property
-    def renewal(self) -> Command:
-        """The command that renews the lease, for the end of every transaction."""
-        return (b"PEXPIRE", self.key, self.ttl_ms)
-
-    @property
-    def fence(self) -> tuple[Command, ...]:
-        """The commands that open a turn; the reply to the last tells who owns the partition."""
-        return ((b"WATCH", self.key, *self.guarded), (b"GET", self.key))
+    def guard(self, keys: Iterable[bytes]) -> None:
+        """Let foreign writes to these keys, which only the owner writes, trip the fence as well."""
+        self.guarded = tuple(keys)
+        self.fence: tuple[Command, ...] = ((b"WATCH", self.key, *self.guarded), (b"GET", self.key))
+        self.fence_request = pack(self.fence)
 
     def take(self, connection: RedisConnection) -> bool:
         """Take the lease if it is free; true also if it is ours already."""

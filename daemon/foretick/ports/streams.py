@@ -10,21 +10,23 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from itertools import takewhile
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from foretick.errors import CommandFailed, ConnectionLost, ForetickError, ServerRefused
 from foretick.ports.connection import good, pack
-from foretick.ports.wire import Packed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from foretick.ports.connection import Command, RedisConnection
     from foretick.ports.leases import Lease
+    from foretick.ports.wire import Packed
 
 Entry: TypeAlias = Any  # [id, [field, value, …]] as the parser gives it
 HEAD = b"0-0"  # before the first entry that a stream can hold
 _ERRORS = frozenset({CommandFailed, ServerRefused})
+_MULTI, _EXEC = pack([(b"MULTI",)]), pack([(b"EXEC",)])
 GROUP = b"foretick"  # the consumer group that shows the committed position to everybody
 
 
@@ -67,6 +69,9 @@ class Outcome:
         return not (self.fenced or self.refused or self.failures)
 
 
+_COMMITTED = Outcome()
+
+
 @dataclass(slots=True)
 class Commit:
     """What one turn changes in Redis, all at once or not at all.
@@ -90,7 +95,13 @@ class Commit:
     @property
     def size(self) -> int:
         """How many commands there are in all."""
-        return sum(packed.count for packed in self.packed) + len(self.commands)
+        return sum([packed.count for packed in self.packed]) + len(self.commands)
+
+    @property
+    def known_replies(self) -> tuple[int, bytes]:
+        """With how many commands it begins of which the replies are known if all goes well, and these replies."""
+        known = list(takewhile(attrgetter("replies"), self.packed))
+        return sum([packed.count for packed in known]), b"".join([packed.replies for packed in known])
 
     @property
     def everything(self) -> list[Command]:
@@ -144,22 +155,21 @@ class Exchange:
 
     def send_turn(self, commit: Commit | None, reads: Sequence[Command]) -> None:
         """Send the commit of the last turn, the fence and the next reads as one request."""
-        transaction = self._transaction(commit) if commit is not None else b""
+        transaction = self._transaction(commit) if commit is not None else ()
         self._sent_at = time.monotonic()
-        self.connection.send(transaction + pack([*self.lease.fence, *reads]))
+        self.connection.send(b"".join([*transaction, self.lease.fence_request, pack(reads)]))
 
     def read_outcome(self, commit: Commit) -> Outcome:
         """The answer to the commit; it arrives at once, whatever the read behind it waits for."""
         read, n = self.connection.read, commit.size + 1
-        begun, queued = b"OK", [b"QUEUED"] * n
-        if not self.connection.take(b"+OK\r\n" + b"+QUEUED\r\n" * n):
-            begun, queued = read(), [read() for _ in range(n)]
-        known = _known(commit)
-        if self.connection.take(b"*%d\r\n%b" % (n, known.replies)):
-            answer = [b""] * known.count + [read() for _ in range(n - known.count)]
+        known, replies = commit.known_replies
+        if self.connection.take(b"+OK\r\n%b*%d\r\n%b" % (b"+QUEUED\r\n" * n, n, replies)):
+            rest = [read() for _ in range(n - known)]
+            is_sound = _ERRORS.isdisjoint(map(type, rest))
+            outcome = _COMMITTED if is_sound else _judge(commit, b"OK", [b"QUEUED"] * n, [b""] * known + rest)
         else:
-            answer = read()
-        outcome = _judge(commit, begun, queued, answer)
+            begun, queued = read(), [read() for _ in range(n)]
+            outcome = _judge(commit, begun, queued, read())
         if not (outcome.fenced or outcome.refused):
             self.lease.renewed_at = self._sent_at
         return outcome
@@ -170,8 +180,8 @@ class Exchange:
         Raises:
             LeaseLost: another process holds the lease.
         """
-        watched, holder = (self.connection.read() for _ in range(2))
-        reply = self.connection.read() if has_read else None
+        read = self.connection.read
+        watched, holder, reply = read(), read(), read() if has_read else None
         good(watched)
         held = self.lease.is_ours(holder)
         if isinstance(reply, ForetickError):
@@ -193,18 +203,12 @@ class Exchange:
     def commit_alone(self, commit: Commit) -> Outcome:
         """Send the commit without a read; the fence must stand."""
         self._sent_at = time.monotonic()
-        self.connection.send(self._transaction(commit))
+        self.connection.send(b"".join(self._transaction(commit)))
         return self.read_outcome(commit)
 
-    def _transaction(self, commit: Commit) -> bytes:
+    def _transaction(self, commit: Commit) -> list[bytes]:
         ready = [packed.request for packed in commit.packed]
-        return b"".join([pack([(b"MULTI",)]), *ready, pack([*commit.commands, self.lease.renewal, (b"EXEC",)])])
-
-
-def _known(commit: Commit) -> Packed:
-    """The commands with which the commit begins and of which the replies are known, if all goes well."""
-    known = list(takewhile(lambda packed: packed.replies, commit.packed))
-    return Packed(b"", sum(packed.count for packed in known), b"".join([packed.replies for packed in known]))
+        return [_MULTI, *ready, pack(commit.commands), self.lease.renewal_request, _EXEC]
 
 
 def read_command(positions: Mapping[bytes, bytes], *, count: int, block_ms: int | None) -> Command:

@@ -1,14 +1,13 @@
 """What the daemon tells Prometheus (docs/metrics.md is the contract). The loop counts; a scrape's thread reads.
 
-Counting costs the loop a few microseconds per turn, whatever the number of ticks: latencies arrive as arrays, and
-accuracy and lag are put into metrics only when somebody asks.
+Counting costs the loop a few microseconds per turn, whatever the number of ticks: what every turn tells is kept as sums
+and arrays, and put into metrics only when somebody asks, as are accuracy and lag.
 """
 
 from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -29,11 +28,11 @@ from foretick.ports.collectors import (
     NAMESPACE,
     ConditionsCollector,
     LagCollector,
-    LatencyCollector,
     ScoresCollector,
 )
 from foretick.ports.pulse import Pulse
 from foretick.ports.series_collector import SeriesCollector
+from foretick.ports.turn_collectors import AnswersCollector, LatencyCollector, StagesCollector
 from foretick.ports.wire import partition_of
 
 if TYPE_CHECKING:
@@ -65,24 +64,22 @@ class Telemetry:
     def __init__(self, *, embedded: bool = False, worst_series: int = 0, named_series: Sequence[str] = ()) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a `_created` beside each counter doubles the series
         self.registry = registry = CollectorRegistry()
-        self._streams: dict[bytes, _StreamCounters] = {}
-        self._timers: dict[str, Histogram] = {}
+        self._labels: dict[bytes, str] = {}  # by stream
         self._held: set[str] = set()
-        self._latency = LatencyCollector()
+        self._stages, self._answers, self._latency = StagesCollector(), AnswersCollector(), LatencyCollector()
         self._lag = LagCollector()
         self._scores = ScoresCollector()
         self._series = SeriesCollector(worst_series, named_series)
         self._conditions = ConditionsCollector()
-        for collector in (self._latency, self._lag, self._scores, self._series, self._conditions):
+        for collector in (self._stages, self._answers, self._latency):  # of what each turn tells
             registry.register(collector)
+        for asked in (self._lag, self._scores, self._series, self._conditions):
+            registry.register(asked)
         ProcessCollector(registry=registry)
         Info("build", "The running version.", namespace=NAMESPACE, registry=registry).info(
             {"version": __version__, "torch": version("torch")}
         )
-        self._ticks = self._counter("ticks", "Entries read and answered, by a forecast or a dead letter.", "stream")
-        self._forecasts = self._counter("forecasts", "Forecasts published.", "stream", "stage")
         self._dead = self._counter("dead_letters", "Entries set aside as unusable.", "stream", "reason")
-        self._turn = self._histogram("turn_seconds", "Time of a turn of the loop, by its stages.", "stage")
         self._learn = self._histogram("learn_seconds", "Time to compute a learning job.")
         self._learn_wait = self._histogram("learn_wait_seconds", "Time that the loop waited for a learning job.")
         self._learn_steps = self._counter("learn_steps", "Optimiser steps taken.")
@@ -122,30 +119,21 @@ class Telemetry:
         """Tell these series from now on: so many of the worst, and those that are named."""
         self._series.choose(worst, named)
 
-    def count_ticks(self, stream: bytes, n: int) -> None:
-        """Count n well-formed ticks."""
-        self._counters_of(stream).ticks.inc(n)
-
-    def count_forecasts(self, stream: bytes, cold: int, warm: int) -> None:
-        """Count forecasts published, by stage."""
-        counters = self._counters_of(stream)
-        counters.cold.inc(cold)
-        counters.warm.inc(warm)
+    def count_answers(self, stream: bytes, ticks: int, *, cold: int = 0, warm: int = 0) -> None:
+        """Count so many entries of a stream, and the forecasts among what they came to, by stage."""
+        self._answers.count(self._label_of(stream), ticks, cold, warm)
 
     def count_dead(self, stream: bytes, reason: str, n: int) -> None:
         """Count n dead letters of one reason."""
-        self._dead.labels(self._counters_of(stream).label, reason).inc(n)
+        self._dead.labels(self._label_of(stream), reason).inc(n)
 
-    def observe_latency(self, seconds: NDArray[np.float64]) -> None:
-        """Take in (n,) times from arrival to commit; negative ones, of a clock behind Redis', count as 0."""
-        self._latency.observe(seconds)
+    def observe_latency(self, arrived_ms: NDArray[np.int64], now_ms: float) -> None:
+        """Take in (n,) arrivals of ticks that are answered now; those of a clock before Redis' count as 0 s."""
+        self._latency.observe(arrived_ms, now_ms)
 
-    def observe_turn(self, stage: str, seconds: float) -> None:
-        """Take in the time of one stage of a turn."""
-        timer = self._timers.get(stage)
-        if timer is None:
-            timer = self._timers[stage] = self._turn.labels(stage)
-        timer.observe(seconds)
+    def observe_turn(self, **seconds: float) -> None:
+        """Take in how long stages of a turn took: `observe_turn(read=0.001)`."""
+        self._stages.observe(seconds)
 
     def observe_learn(self, seconds: float, steps: int) -> None:
         """Take in the time and the optimiser steps of a learning job."""
@@ -162,7 +150,7 @@ class Telemetry:
 
     def set_lag(self, stream: bytes, ticks: int, seconds: float) -> None:
         """Tell how far behind its top a stream is read: entries not yet read, and the age of the oldest of them."""
-        self._lag.put(stream, self._counters_of(stream).label, ticks, seconds)
+        self._lag.put(stream, self._label_of(stream), ticks, seconds)
 
     def forget_lag(self, stream: bytes) -> None:
         """Tell the lag of a stream no more: it is gone, or another process owns it now."""
@@ -248,25 +236,20 @@ class Telemetry:
     def pulse(self) -> Pulse:
         """Sums so far and lags now, for the page; safe from any thread."""
         lag_ticks, lag_seconds = self._lag.worst()
-        ticks, forecasts, dead = (_total(counter) for counter in (self._ticks, self._forecasts, self._dead))
-        return Pulse(ticks, forecasts, dead, self._latency.counts(), lag_ticks, lag_seconds)
+        ticks, forecasts = self._answers.totals()
+        return Pulse(ticks, forecasts, _total(self._dead), self._latency.counts(), lag_ticks, lag_seconds)
 
     def exposition(self) -> bytes:
         """Everything in Prometheus' text format; safe from any thread."""
         return generate_latest(self.registry)
 
-    def _counters_of(self, stream: bytes) -> _StreamCounters:
-        """The stream's counters, kept: `labels()` takes as long as counting itself."""
-        counters = self._streams.get(stream)
-        if counters is None:
-            label = _text(stream if len(self._streams) < STREAM_LABELS_MAX else partition_of(stream))
-            counters = self._streams[stream] = _StreamCounters(
-                label,
-                self._ticks.labels(label),
-                self._forecasts.labels(label, "cold"),
-                self._forecasts.labels(label, "warm"),
-            )
-        return counters
+    def _label_of(self, stream: bytes) -> str:
+        label = self._labels.get(stream)
+        if label is None:
+            label = _text(stream if len(self._labels) < STREAM_LABELS_MAX else partition_of(stream))
+            self._labels[stream] = label
+            self._answers.count(label, 0, 0, 0)  # a stream is told from when it is known, not from its first tick
+        return label
 
     def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
         return Counter(name, meaning, labels, namespace=NAMESPACE, registry=self.registry)
@@ -276,14 +259,6 @@ class Telemetry:
 
     def _histogram(self, name: str, meaning: str, *labels: str) -> Histogram:
         return Histogram(name, meaning, labels, namespace=NAMESPACE, registry=self.registry, buckets=BUCKETS_SECONDS)
-
-
-@dataclass(frozen=True, slots=True)
-class _StreamCounters:
-    label: str
-    ticks: Counter
-    cold: Counter
-    warm: Counter
 
 
 def _total(counter: Counter) -> float:

@@ -77,7 +77,7 @@ def our_threads():
 
 def test_metrics_are_those_of_the_daemon_with_the_type_that_prometheus_expects():
     telemetry = Telemetry()
-    telemetry.count_ticks(b"ticks", 3)
+    telemetry.count_answers(b"ticks", 3)
     with serving(telemetry.exposition) as server:
         code, body, headers = ask(server, "/metrics")
     assert code == 200

@@ -19,10 +19,9 @@ PAGE = Path(__file__).parents[3] / "docs" / "metrics.md"
 def exposed():
     """Name and labels of all metrics of a telemetry to which everything has happened."""
     telemetry = Telemetry(embedded=True, worst_series=1, named_series=["*"])
-    telemetry.count_ticks(b"ticks", 1)
-    telemetry.count_forecasts(b"ticks", cold=1, warm=1)
+    telemetry.count_answers(b"ticks", 2, cold=1, warm=1)
     telemetry.count_dead(b"ticks", "late", 1)
-    telemetry.observe_turn("read", 0.1)
+    telemetry.observe_turn(read=0.1)
     telemetry.set_lag(b"ticks", 1, 1.0)
     telemetry.put_checkpoint("default", 1, 1.0)
     telemetry.tell_settings(60.0, {"default": 8})

@@ -13,6 +13,7 @@ from foretick import __version__
 from foretick.core.scores import GroupScores
 from foretick.ports.collectors import BUCKETS_SECONDS
 from foretick.ports.telemetry import STREAM_LABELS_MAX, Telemetry
+from foretick.ports.turn_collectors import WAITING_TICKS
 
 
 def scraped(telemetry):
@@ -48,10 +49,9 @@ def scores(group="all", scored=10, active=3, **weights):
 def test_counts_add_up_under_the_names_of_the_contract():
     telemetry = Telemetry()
     for _ in range(2):
-        telemetry.count_ticks(b"ticks", 5)
-        telemetry.count_forecasts(b"ticks", cold=1, warm=4)
+        telemetry.count_answers(b"ticks", 5, cold=1, warm=4)
         telemetry.count_dead(b"ticks", "bad_ts", 2)
-        telemetry.observe_turn("read", 0.002)
+        telemetry.observe_turn(read=0.002)
         telemetry.observe_learn(0.1, steps=32)
         telemetry.count_reconnect()
         telemetry.hold_lease("default")
@@ -99,7 +99,7 @@ def test_the_build_and_the_process_are_told():
 
 def test_no_sample_tells_when_a_counter_was_made():
     telemetry = Telemetry()
-    telemetry.count_ticks(b"ticks", 1)
+    telemetry.count_answers(b"ticks", 1)
     assert b"_created" not in telemetry.exposition()
 
 
@@ -121,8 +121,8 @@ def test_only_a_daemon_with_an_embedded_server_tells_of_it():
 @given(st.lists(st.one_of(st.floats(-1, 100), st.sampled_from(BUCKETS_SECONDS)), max_size=50))
 def test_latencies_fall_into_the_buckets_that_hold_them(seconds):
     telemetry = Telemetry()
-    telemetry.observe_latency(np.array(seconds[:20]))
-    telemetry.observe_latency(np.array(seconds[20:]))
+    for some in (seconds[:20], seconds[20:]):
+        telemetry.observe_latency(-1000 * np.array(some), 0.0)
     samples = scraped(telemetry)
     for bound in BUCKETS_SECONDS:
         held = sum(latency <= bound for latency in seconds)
@@ -132,16 +132,33 @@ def test_latencies_fall_into_the_buckets_that_hold_them(seconds):
     assert samples["foretick_tick_latency_seconds_sum",] == pytest.approx(sum(max(s, 0) for s in seconds))
 
 
+def test_latencies_told_one_by_one_are_all_counted_whenever_somebody_asks():
+    telemetry = Telemetry()
+    for told in range(1, WAITING_TICKS + 5):
+        telemetry.observe_latency(np.array([1000]), 1250.0)
+        if told in {1, WAITING_TICKS - 1, WAITING_TICKS, WAITING_TICKS + 4}:
+            assert read(telemetry, "tick_latency_seconds_bucket", le="0.25") == told
+            assert telemetry.pulse().latencies.sum() == told
+    assert read(telemetry, "tick_latency_seconds_sum") == (WAITING_TICKS + 4) / 4
+
+
+def test_a_stream_is_told_from_when_it_is_known():
+    telemetry = Telemetry()
+    telemetry.set_lag(b"ticks", 5, 1.0)
+    assert scraped(telemetry)["foretick_ticks_total", ("stream", "ticks")] == 0
+    assert scraped(telemetry)["foretick_forecasts_total", ("stage", "warm"), ("stream", "ticks")] == 0
+
+
 def test_streams_beyond_the_bound_count_under_their_partition():
     telemetry = Telemetry()
     for i in range(STREAM_LABELS_MAX):
-        telemetry.count_ticks(b"s%d" % i, 1)
+        telemetry.count_answers(b"s%d" % i, 1)
     for stream in (b"late{a}", b"later{a}", b"last"):
-        telemetry.count_ticks(stream, 10)
+        telemetry.count_answers(stream, 10)
     telemetry.set_lag(b"late{a}", 3, 0.5)
     telemetry.set_lag(b"later{a}", 4, 0.25)
     telemetry.set_lag(b"s7", 9, 9.0)
-    telemetry.count_ticks(b"s7", 1)
+    telemetry.count_answers(b"s7", 1)
     assert read(telemetry, "ticks_total", stream="s7") == 2
     assert read(telemetry, "ticks_total", stream="a") == 20
     assert read(telemetry, "ticks_total", stream="default") == 10
@@ -162,7 +179,7 @@ def test_lag_is_the_latest_told_until_it_is_forgotten():
 @pytest.mark.parametrize("stream", [b'q"u\\o\nte', b"\xff\x00", "Öl".encode()])
 def test_any_stream_key_makes_a_valid_label(stream):
     telemetry = Telemetry()
-    telemetry.count_ticks(stream, 1)
+    telemetry.count_answers(stream, 1)
     assert read(telemetry, "ticks_total", stream=stream.decode(errors="backslashreplace")) == 1
 
 
@@ -210,9 +227,9 @@ def test_scrapes_beside_the_loop_are_whole_and_never_go_back():
 
     def loop():
         for i in range(turns):
-            telemetry.count_ticks(b"s%d" % i, 10)
+            telemetry.count_answers(b"s%d" % i, 10)
             telemetry.set_lag(b"s%d" % i, 1, 0.1)
-            telemetry.observe_latency(np.full(10, 0.5))
+            telemetry.observe_latency(np.full(10, 1500), 2000.0)
         done.set()
 
     thread = threading.Thread(target=loop)
