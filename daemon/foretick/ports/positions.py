@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from foretick.errors import CommandFailed, ForetickError
 from foretick.ports.connection import good, pack
-from foretick.ports.streams import GROUP, HEAD, id_order
+from foretick.ports.streams import GROUP, id_order
 from foretick.ports.wire import dead_key, forecasts_key, latest_key, origin_key, skipped_key
 
 if TYPE_CHECKING:
@@ -271,8 +271,3 @@ def _pairs(flat: list[Reply]) -> dict[bytes, Reply]:
 def later(one: bytes, other: bytes) -> bool:
     """Whether the first id is after the second."""
     return id_order(one) > id_order(other)
-
-
-def at_head(position: bytes) -> bool:
-    """Whether nothing was read yet."""
-    return position == HEAD
