@@ -79,6 +79,9 @@ class Arena:
     """Rows of state by series id, in order of first appearance.
 
     Besides the records, wide or rarely read state stands in columns of `table`.
+
+    Attributes:
+        names: which series has which row.
     """
 
     def __init__(self, recipe: Recipe, experts: int) -> None:
@@ -94,7 +97,7 @@ class Arena:
         self._touched = self.table.column("touched", (), np.bool_)
         self._name_length = self.table.column("name_length", (), np.int32)
         self._last_ms = self.table.column("last_ms", (), np.int64)
-        self._names = Names()
+        self.names = Names()
         self.max_series = recipe.max_series  # rows at most; may change at any time
         names = tuple(running_means(recipe))
         self._spans = {"means": (names[0], names[-1])}
@@ -105,22 +108,12 @@ class Arena:
 
     def __len__(self) -> int:
         """Rows, free ones included."""
-        return len(self._names)
+        return len(self.names)
 
     @property
     def live(self) -> int:
         """Series that have a row."""
-        return len(self._names.row_of)
-
-    @property
-    def names(self) -> list[bytes | None]:
-        """Series ids by row, none where it is free, not copied: another thread may look at it at any time."""
-        return self._names.by_row
-
-    @property
-    def name_bytes(self) -> NDArray[np.uint8]:
-        """All series ids one after another, by row, not copied."""
-        return self._names.joined()
+        return len(self.names.row_of)
 
     @property
     def records(self) -> Records:
@@ -167,11 +160,11 @@ class Arena:
 
     def unknown(self, names: Iterable[bytes]) -> set[bytes]:
         """Those of the series ids that have no row."""
-        return set(names).difference(self._names.row_of)
+        return set(names).difference(self.names.row_of)
 
     def find(self, names: Sequence[bytes]) -> NDArray[np.int64]:
         """(n,) the row of each series id, −1 for those without one."""
-        return np.fromiter(map(self._names.row_of.get, names, [-1] * len(names)), np.int64, len(names))
+        return np.fromiter(map(self.names.row_of.get, names, [-1] * len(names)), np.int64, len(names))
 
     def admit(self, names: Sequence[bytes], ms: NDArray[np.int64]) -> NDArray[np.int64]:
         """(n,) the row of each series id, making rows for new ones; −1 where `max_series` leaves no room.
@@ -181,7 +174,7 @@ class Arena:
             ms: (n,) when each tick came.
         """
         try:
-            rows = np.fromiter(map(self._names.row_of.__getitem__, names), np.int64, len(names))
+            rows = np.fromiter(map(self.names.row_of.__getitem__, names), np.int64, len(names))
         except KeyError:
             rows = self._admit_new(names)
             has_row = rows >= 0
@@ -193,7 +186,7 @@ class Arena:
     def _admit_new(self, names: Sequence[bytes]) -> NDArray[np.int64]:
         rows = self.find(names)
         for i in np.flatnonzero(rows < 0).tolist():
-            rows[i] = self._names.row_of.get(names[i], -1)
+            rows[i] = self.names.row_of.get(names[i], -1)
             if rows[i] < 0 and self.live < self.max_series:
                 rows[i] = self._add(names[i])
         return rows
@@ -205,7 +198,7 @@ class Arena:
             (m,) these rows, and who had them; of their state, only the slots are still to be put right.
         """
         rows = np.flatnonzero(self.last_ms < horizon_ms)
-        names = self._names.remove(rows.tolist())
+        names = self.names.remove(rows.tolist())
         self._name_length.rows[rows] = FREE
         self._last_ms.rows[rows] = NEVER_MS
         self._last_cut.rows[rows] = -1
@@ -213,12 +206,12 @@ class Arena:
         return rows, names
 
     def _add(self, name: bytes) -> int:
-        row = self._names.vacant
+        row = self.names.vacant
         if row < len(self):
             self.table.clear(row)
         elif row == len(self._bytes.rows):
             self.table.resize(max(_FIRST_ROWS, 2 * row))
-        self._names.add(name)
+        self.names.add(name)
         self._name_length.rows[row] = len(name)
         self._bytes.rows[row] = self._blank
         self._hashes.rows[row] = name_hash(name)
@@ -260,7 +253,7 @@ class Arena:
         self, names: Sequence[bytes | None], row_of: Mapping[bytes, int], columns: dict[str, NDArray[Any]]
     ) -> None:
         """Become the arena whose `names`, `rows` and `marks` these are; `row_of` are the names' rows."""
-        self._names.restore(names, row_of)
+        self.names.restore(names, row_of)
         self.table.resize(len(self))
         self.table.fill(columns)
         self._touched.rows[:] = True

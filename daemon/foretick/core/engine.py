@@ -128,9 +128,20 @@ class Engine:
 
     def series(self) -> list[SeriesStates]:
         """How each series fares, for another thread to look at while this one goes on."""
+        names = self._arena.names
+        changes = names.changes.copy()  # before the rows: a series that comes meanwhile is seen by the next who asks
         records = self._arena.records
-        means = records["mean_error"], records["mean_naive"]
-        return [SeriesStates(self.group, self._arena.names, self._arena.last_ms, records["t"], *means)]
+        return [
+            SeriesStates(
+                group=self.group,
+                names=names.by_row,
+                last_ms=self._arena.last_ms,
+                t=records["t"],
+                mean_error=records["mean_error"],
+                mean_naive=records["mean_naive"],
+                changes=changes,
+            )
+        ]
 
     def opinions(self, series: Sequence[bytes]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
         """Of series that have a row: (n,) the running scales, and (n, K) the experts' standing forecasts in scales.
@@ -250,7 +261,7 @@ class Engine:
         whole |= {f"recorder.{name}": value for name, value in self._recorder.state.items()}
         tally, horizons = self._model.tally, self._model.horizon_tally
         whole |= {"tally.weight": tally.weight, "tally.covered": tally.covered, "horizons.sums": horizons.sums}
-        whole["names.bytes"] = self._arena.name_bytes
+        whole["names.bytes"] = self._arena.names.joined()
         numbers = {
             "schedule": asdict(self._schedule),
             "tally": tally.numbers,

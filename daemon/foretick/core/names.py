@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_STRETCH_ROWS = 1024  # whose ids are joined at once, in 20 µs, where one came or went
+STRETCH_ROWS = 1024  # looked through, or joined in 20 µs, where a series among them came or went
 
 
 class Names:
@@ -21,15 +21,17 @@ class Names:
     Attributes:
         by_row: series id of each row, none where it is free; another thread may look at it at any time.
         row_of: row of each series id.
+        changes: how many series came or went so far, of each stretch of `STRETCH_ROWS` rows.
     """
 
     def __init__(self) -> None:
         self.by_row: list[bytes | None] = []
         self.row_of: dict[bytes, int] = {}
+        self.changes: list[int] = []
         self._free: list[int] = []  # a heap, so that the first is taken first
-        self._pieces: list[bytes] = []  # the ids of each stretch of rows, joined
+        self._pieces: list[bytes] = []  # the ids of each stretch, joined
+        self._changes_joined: list[int] = []
         self._joined = np.zeros(0, np.uint8)
-        self._changed: set[int] = set()  # stretches that are to be joined anew
 
     def __len__(self) -> int:
         """Rows, free ones included."""
@@ -49,7 +51,7 @@ class Names:
         else:
             self.by_row.append(name)
         self.row_of[name] = row
-        self._changed.add(row // _STRETCH_ROWS)
+        self._note(row)
 
     def remove(self, rows: Sequence[int]) -> list[bytes]:
         """Free these rows, and tell who had them."""
@@ -61,24 +63,37 @@ class Names:
             del self.row_of[name]
             self.by_row[row] = None
             heapq.heappush(self._free, row)
-            self._changed.add(row // _STRETCH_ROWS)
+            self._note(row)
         return names
+
+    def _note(self, row: int) -> None:
+        """Count a change, after it was made."""
+        stretch = row // STRETCH_ROWS
+        if stretch == len(self.changes):
+            self.changes.append(0)
+        self.changes[stretch] += 1
 
     def joined(self) -> NDArray[np.uint8]:
         """All series ids one after another, by row; a million are not joined anew while the loop waits."""
-        if self._changed:
-            self._pieces += [b""] * (max(self._changed) + 1 - len(self._pieces))
-            for stretch in self._changed:
-                names = self.by_row[stretch * _STRETCH_ROWS : (stretch + 1) * _STRETCH_ROWS]
-                self._pieces[stretch] = b"".join(filter(None, names))
-            self._joined = np.frombuffer(b"".join(self._pieces), np.uint8)
-            self._changed = set()
+        if self._changes_joined == self.changes:
+            return self._joined
+        self._pieces += [b""] * (len(self.changes) - len(self._pieces))
+        for stretch in changed(self._changes_joined, self.changes):
+            names = self.by_row[stretch * STRETCH_ROWS : (stretch + 1) * STRETCH_ROWS]
+            self._pieces[stretch] = b"".join(filter(None, names))
+        self._changes_joined = self.changes.copy()
+        self._joined = np.frombuffer(b"".join(self._pieces), np.uint8)
         return self._joined
 
     def restore(self, by_row: Sequence[bytes | None], row_of: Mapping[bytes, int]) -> None:
         """Become the names that are these, both ways."""
         self.by_row, self.row_of = list(by_row), dict(row_of)
         self._free = [row for row, name in enumerate(by_row) if name is None]  # ascending: a heap
-        self._pieces = []
-        self._changed = set(range(-(-len(by_row) // _STRETCH_ROWS)))
+        self.changes, self._changes_joined = [1] * -(-len(by_row) // STRETCH_ROWS), []
         self.joined()
+
+
+def changed(before: Sequence[int], now: Sequence[int]) -> list[int]:
+    """The stretches whose `changes` were others before, or that were not there."""
+    new = range(len(before), len(now))
+    return [*(stretch for stretch, (one, other) in enumerate(zip(before, now, strict=False)) if one != other), *new]

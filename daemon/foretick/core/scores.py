@@ -65,6 +65,7 @@ class SeriesStates:
         t: (S,) int64 forecasts whose actual has arrived; −1 before the first tick.
         mean_error: (S,) float64 mean |actual − forecast| over the latest ~1,000 ticks, in the series' own unit.
         mean_naive: (S,) float64 the same of the naive forecast.
+        changes: how many series came or went before now, of each stretch of `names.STRETCH_ROWS` rows; not a view.
     """
 
     group: str
@@ -73,6 +74,7 @@ class SeriesStates:
     t: NDArray[np.int64]
     mean_error: NDArray[np.float64]
     mean_naive: NDArray[np.float64]
+    changes: Sequence[int]
 
 
 @dataclass(slots=True)

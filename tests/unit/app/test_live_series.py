@@ -16,8 +16,7 @@ NEVER = np.iinfo(np.int64).max
 def states(names: list[bytes | None], *, error: list[float], t: int = 500) -> SeriesStates:
     n = len(names)
     last_ms = np.array([NEVER if name is None else 1000 - 7 * i for i, name in enumerate(names)], np.int64)
-    errors = np.array(error, np.float32)
-    return SeriesStates("default", names, last_ms, np.full(n, t, np.int64), errors, np.ones(n, np.float32))
+    return SeriesStates("default", names, last_ms, np.full(n, t, np.int64), np.array(error), np.ones(n), [])
 
 
 def ask(*groups: SeriesStates, order: str = "worst", text: str = "") -> list[str]:

@@ -23,7 +23,7 @@ def admit(rows: Arena, names: list[bytes], ms: int) -> list[int]:
 
 @pytest.fixture
 def rows(monkeypatch: pytest.MonkeyPatch) -> Arena:
-    monkeypatch.setattr(names_module, "_STRETCH_ROWS", 8)
+    monkeypatch.setattr(names_module, "STRETCH_ROWS", 8)
     return Arena(RECIPE, experts=5)
 
 
@@ -34,8 +34,8 @@ def test_the_joined_names_follow_the_series_that_come_and_go(rows: Arena):
         if ms % 3 == 0:
             rows.forget(ms - rng.randrange(1, 6))
         if ms % 2 == 0:
-            assert rows.name_bytes.tobytes() == b"".join(name for name in rows.names if name is not None)
-    assert None in rows.names
+            assert rows.names.joined().tobytes() == b"".join(filter(None, rows.names.by_row))
+    assert None in rows.names.by_row
     assert len(rows) > 2 * 8
 
 
@@ -63,9 +63,9 @@ def test_twenty_thousand_series_with_gaps_among_them_go_on_after_a_restore():
     snapshot = before.snapshot()
     after.restore(snapshot)
     assert after.series_count == before.series_count == 13_050
-    assert after._arena.names == before._arena.names
+    assert after._arena.names.by_row == before._arena.names.by_row
     again = after.snapshot()
-    assert again.row_of == snapshot.row_of == {name: row for row, name in enumerate(before._arena.names) if name}
+    assert again.row_of == snapshot.row_of == {name: row for row, name in enumerate(before._arena.names.by_row) if name}
     assert all(np.array_equal(again.arrays[name], array) for name, array in snapshot.arrays.items())
     for engine in (before, after):
         engine.advance(Ticks([b"new", names[19_999], names[6_999]], *[numbers[:3] + 40_000] * 2, is_stamped[:3], y[:3]))

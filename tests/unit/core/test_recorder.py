@@ -60,7 +60,7 @@ def watched(ticks, recipe=SMALL):
     for i, name in enumerate(ticks.series):
         witness.first_after = i
         before = records_of(engine)["scale"], records_of(engine)["y"], records_of(engine)["t"]
-        row = engine._arena._names.row_of.get(name)
+        row = engine._arena.names.row_of.get(name)
         answer = engine.advance(ticks.slice(i, i + 1))
         if answer.verdict[0]:
             continue

@@ -9,21 +9,23 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from foretick.core.names import STRETCH_ROWS, Names
 from foretick.core.scores import SeriesStates
 from foretick.ports.telemetry import Telemetry
 
 FREE_MS = np.iinfo(np.int64).max
 
 
-def states(names, last_ms, errors=(), naive=(), t=None, group="default"):
+def states(names, last_ms, errors=(), naive=(), t=None, group="default", changes=None):
     n = len(names)
     return SeriesStates(
         group=group,
         names=names,
         last_ms=np.array(last_ms, np.int64),
         t=np.full(n, 500) if t is None else np.array(t, np.int64),
-        mean_error=np.array(errors or np.ones(n), np.float32),
-        mean_naive=np.array(naive or np.ones(n), np.float32),
+        mean_error=np.array(errors or np.ones(n), np.float64),
+        mean_naive=np.array(naive or np.ones(n), np.float64),
+        changes=[1] * -(-n // STRETCH_ROWS) if changes is None else changes,
     )
 
 
@@ -98,15 +100,29 @@ def test_the_worst_are_chosen_over_all_groups_and_partitions_and_are_forgotten_w
 
 
 def test_a_name_that_comes_later_or_takes_over_a_row_is_found():
-    names = keys("x", "y")
+    names = Names()
+    for key in keys(*range(STRETCH_ROWS - 1)):
+        names.add(key)
     telemetry = Telemetry(named_series=["pump-*"])
-    telemetry.watch_series(lambda: [states(list(names), [1] * len(names))])
+    telemetry.watch_series(
+        lambda: [states(names.by_row, [1] * len(names), changes=names.changes.copy())], partition="one"
+    )
     assert told(telemetry, "mae") == {}
-    names.append(keys("pump-1")[0])
-    assert told(telemetry, "mae").keys() == {("ticks", "pump-1")}
-    names[0] = keys("pump-2")[0]
-    names[2] = None
-    assert told(telemetry, "mae").keys() == {("ticks", "pump-2")}
+    for pump in keys("pump-1", "pump-2", "pump-3"):
+        names.add(pump)
+    assert told(telemetry, "mae").keys() == {("ticks", "pump-1"), ("ticks", "pump-2"), ("ticks", "pump-3")}
+    names.remove([0, STRETCH_ROWS])
+    assert told(telemetry, "mae").keys() == {("ticks", "pump-1"), ("ticks", "pump-3")}
+    names.add(keys("pump-4")[0])
+    assert told(telemetry, "mae").keys() == {("ticks", "pump-1"), ("ticks", "pump-3"), ("ticks", "pump-4")}
+
+
+def test_the_named_series_of_another_engine_are_looked_for_anew():
+    telemetry = Telemetry(named_series=["a"])
+    for names, wanted in (("ab", 0), ("ba", 1), ("bc", None)):
+        engine = states(keys(*names), [1, 1], [1, 2])
+        telemetry.watch_series(lambda engine=engine: [engine])
+        assert list(told(telemetry, "mae").values()) == ([] if wanted is None else [1.0 + wanted])
 
 
 def test_a_glob_that_fits_everything_tells_a_thousand_at_most():
@@ -119,13 +135,15 @@ def test_a_glob_that_fits_everything_tells_a_thousand_at_most():
 def test_a_scrape_of_a_hundred_thousand_series_takes_milliseconds_while_a_loop_writes():
     n = 100_000
     names = keys(*range(n))
-    records = np.zeros(n, [("t", np.int64), ("error", np.float32), ("naive", np.float32), ("rest", np.uint8, 1000)])
+    records = np.zeros(n, [("t", np.int64), ("error", np.float64), ("naive", np.float64), ("rest", np.uint8, 1000)])
     rng = np.random.default_rng(0)
     records["t"], records["error"], records["naive"] = 500, rng.random(n), 1 + rng.random(n)
     last_ms = np.full(n, int(time.time() * 1000))
     telemetry = Telemetry(worst_series=10, named_series=["77", "99999"])
     telemetry.watch_series(
-        lambda: [SeriesStates("default", names, last_ms, records["t"], records["error"], records["naive"])]
+        lambda: [
+            SeriesStates("default", names, last_ms, records["t"], records["error"], records["naive"], changes=[1] * 98)
+        ]
     )
     telemetry.exposition()  # which looks for the names once
     done = threading.Event()
