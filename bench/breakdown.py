@@ -2,7 +2,7 @@
 
     python bench/breakdown.py [--profile lean] [--batch 2000] [--ticks 20000] [--functions 14] [--engine]
 
-1. Stages: `foretick_turn_seconds` of a real daemon on a full stream; batches of 500.
+1. Stages: `foretick_turn_seconds` of a real daemon on a full stream.
 2. Parts of the engine: time on the core of each part less that of the parts inside it. The clock costs 1 µs a part
    and round: read it as shares where rounds are small. `--engine` shows nothing else.
 3. Functions: a real daemon under cProfile, which triples the price of short Python functions: read the order only.
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
-from kinds import OFF
+from kinds import LARGEST_READ_TICKS, OFF
 from rig import circumstances, consumer, fill, forget_readers, server, table, url_of, wait_until
 
 from foretick.core import engine as engine_module
@@ -67,7 +67,6 @@ NOT_OF_A_TURN = (
     "marshal",
     "__build_class__",
 )  # waits, and the start
-BATCH = 500  # the daemon's default
 WARM_ROUNDS = 40  # ticks of each series before the engine is timed: bounds are calibrated, seasons looked for
 PARTS: tuple[tuple[Any, str, str], ...] = (  # owner, name, label
     (Engine, "advance", "advance: rest"),
@@ -224,7 +223,7 @@ def functions_table(client: redis.Redis, n_series: int, n_ticks: int, shown: int
     client.delete(stream)
     rows = []
     for (path, line, name), (_, calls, own, *_) in sorted(profile.stats.items(), key=lambda item: -item[1][2]):
-        if calls >= n_ticks // BATCH and not any(word in name for word in NOT_OF_A_TURN):
+        if calls >= n_ticks // LARGEST_READ_TICKS and not any(word in name for word in NOT_OF_A_TURN):
             place = f"{Path(path).name}:{line}" if line else ""
             cells = (calls / n_ticks, own * 1e6 / n_ticks)
             rows.append([f"`{name}` {place}".strip(), *(f"{cell:.2f}" for cell in cells)])
