@@ -44,10 +44,10 @@ DEADLINE_SECONDS = 300.0  # of one run
 PLAIN_SECONDS = 30.0  # between two lines of progress where nobody looks
 TICKS = 500_000  # of a stream, at full scale
 WARM_ROUNDS = 32  # ticks of a series: from then on its forecasts have intervals
-LEAST_ROUNDS = 44  # ticks of each series, whatever the scale; more are cold than not if they are less
+LEAST_ROUNDS = 40  # ticks of each series, whatever the scale; more are cold than not if they are less
 MANY_SERIES = 100_000  # of which so many rounds would take minutes: five of 500,000 ticks, and their forecasts are cold
 LEAST_ROUNDS_OF_MANY = 3
-PEER_TICKS = 50_000  # of the quick ones, at least: 0.2 s
+PEER_TICKS = 50_000  # of the quick ones, at least: 0.2 s and 0.8 s
 DEEP_TICKS = 400  # they take milliseconds each
 DEEP_READ = 50
 SIZES = {  # profile, series: share of the ticks, for where a round is of few series a tick is dear
@@ -117,8 +117,12 @@ def plans(scale: float, chosen: list[tuple[str, int]]) -> list[Plan]:
         ticks = max(int(TICKS * scale * SIZES[profile, n_series]), least * n_series)
         warm = WARM_ROUNDS * n_series
         begin = warm if warm < ticks else n_series  # at least all are known
-        kinds = [floor(n_series), ECHO, off(profile), on(profile)]
-        trials = [Trial(kind, begin, ticks if kind.tells_stages else max(ticks, PEER_TICKS)) for kind in kinds]
+        trials = [
+            Trial(floor(n_series), begin, max(ticks, PEER_TICKS)),
+            Trial(ECHO, 1, max(int(TICKS * scale / 5), PEER_TICKS)),  # its ticks are all alike, so fewer will do
+            Trial(off(profile), begin, ticks),
+            Trial(on(profile), begin, ticks),
+        ]
         if (profile, n_series) == ("lean", 10):
             trials.append(Trial(deep_river(DEEP_READ), DEEP_READ, DEEP_TICKS))
         for missing in (trial.kind.name for trial in trials if trial.kind.command is None):
