@@ -25,6 +25,7 @@ import numpy as np
 
 from foretick.core.columns import as_slice
 from foretick.core.scaling import TINY
+from foretick.core.window import Window
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -63,16 +64,13 @@ class Intervals:
     """
 
     def __init__(self, table: Table, recipe: IntervalRecipe, name: str = "residuals", copies: int = 1) -> None:
-        self._recipe = recipe
-        self._column = table.column(name, (copies, recipe.window), np.float32)
+        self._recipe, L = recipe, len(recipe.levels)
+        self._residuals = Window(table.column(name, (copies, recipe.window), np.float32))  # the latest, in sizes
         beyond = (1.0 - np.array(recipe.levels)) / 2
         self._beyond = np.concatenate([beyond, beyond])[:, None]  # (2L, 1) share of actuals beyond each bound
-        self._probability = np.concatenate([beyond, 1.0 - beyond])  # (2L,) lower sides, then upper
-
-    @property
-    def _kept(self) -> NDArray[np.float32]:
-        """(rows, window) the latest residuals, in sizes."""
-        return self._column.rows.reshape(-1, self._recipe.window)
+        self._sides = np.repeat([-1.0, 1.0], L)[:, None]  # (2L, 1) lower, then upper
+        self._probability = np.concatenate([beyond, 1.0 - beyond])  # (2L,) of the quantiles that bounds begin with
+        self._places = _places(self._probability, np.array([recipe.window]))[0]  # theirs in a full window, sorted
 
     def told(self, block: Columns) -> NDArray[np.float64]:
         """(2L, n) bounds of the standing forecasts as the wire tells them: lower and upper of each level in turn."""
@@ -113,12 +111,14 @@ class Intervals:
     ) -> None:
         recipe, seen, size = self._recipe, block["residuals_seen"], block["residual_size"]
         known = size > TINY
-        u = np.where(known, residual / np.where(known, size, 1.0), np.sign(residual))
-        self._kept[row, seen % recipe.window] = u.clip(-recipe.clip, recipe.clip)
-        limit = np.where(known, recipe.clip * size, np.inf)
-        share = np.maximum(recipe.rate, 1.0 / (seen + 1)) * stands
-        size[...] += share * (np.minimum(np.abs(residual), limit) - size)
-        seen[...] += stands
+        u = np.divide(residual, size, out=np.sign(residual), where=known)
+        self._residuals.push(row, seen, np.minimum(np.maximum(u, -recipe.clip, out=u), recipe.clip, out=u))
+        bounded = np.abs(residual)
+        np.minimum(bounded, recipe.clip * size, out=bounded, where=known)
+        bounded -= size
+        bounded *= np.maximum(recipe.rate, 1.0 / (seen + 1)) * stands
+        size += bounded
+        seen += stands
 
     def bound(self, row: NDArray[np.int64], block: Columns) -> None:
         """Set the bounds of the new standing forecasts: lower sides, then upper; NaN before calibration.
@@ -128,40 +128,47 @@ class Intervals:
             block: columns of these m; what a block holds behind them repeats the last.
         """
         m, bounds = len(row), block["bounds"]
-        calibrated = block["residuals_seen"][:m] > self._recipe.warm_residuals
-        if calibrated.all():
-            bounds[:, :m] = self._bounds(row, block, slice(m))
-        else:
-            at = np.flatnonzero(calibrated)
+        at: slice | NDArray[np.int64] = slice(m)
+        seen = block["residuals_seen"][:m]
+        if np.minimum.reduce(seen) <= self._recipe.warm_residuals:
             bounds[...] = np.nan
-            if len(at):
-                bounds[:, at] = self._bounds(row[at], block, at)
+            at = np.flatnonzero(seen > self._recipe.warm_residuals)
+        if len(row[at]):
+            bounds[:, at] = self._bounds(row[at], block, at)
         bounds[:, m:] = bounds[:, m - 1 : m]
 
     def _bounds(self, row: NDArray[np.int64], block: Columns, at: slice | NDArray[np.int64]) -> NDArray[np.float64]:
-        L = len(self._recipe.levels)
-        seen = np.minimum(block["residuals_seen"][at], self._recipe.window)
-        quantile = _quantiles(self._kept[as_slice(row)], seen, self._probability).T
-        correction = block["correction"][:, at].astype(np.float64)
         # A bound never crosses its forecast, and a wider interval never lies inside a narrower one.
-        lower = np.minimum.accumulate(np.minimum(quantile[:L] - correction[:L], 0.0), axis=0)
-        upper = np.maximum.accumulate(np.maximum(quantile[L:] + correction[L:], 0.0), axis=0)
-        reach = np.concatenate([lower, upper]) * block["residual_size"][at]
-        bounds: NDArray[np.float64] = block["yhat"][at] + reach
-        return bounds
+        quantile = self._quantiles(row, block["residuals_seen"][at])
+        reach: NDArray[np.float64] = np.multiply(self._sides, quantile)
+        reach += block["correction"][:, at]
+        np.maximum(reach, 0.0, out=reach)
+        by_side = reach.reshape(2, len(self._recipe.levels), len(row))
+        np.maximum.accumulate(by_side, axis=1, out=by_side)
+        reach *= self._sides
+        reach *= block["residual_size"][at]
+        reach += block["yhat"][at]
+        return reach
+
+    def _quantiles(self, row: NDArray[np.int64], seen: NDArray[np.int64]) -> NDArray[np.float32]:
+        """(2L, n) quantiles of the latest residuals of each row, each rounded outwards to one that was seen."""
+        u, window = self._residuals.latest(as_slice(row)), self._recipe.window
+        quantile: NDArray[np.float32]
+        if np.minimum.reduce(seen) >= window:
+            quantile = np.sort(u, axis=1).T[self._places]
+        else:
+            seen = np.minimum(seen, window)
+            ordered = np.sort(np.where(np.arange(window) < seen[:, None], u, np.inf), axis=1)
+            quantile = np.take_along_axis(ordered, _places(self._probability, seen), axis=1).T
+        return quantile
 
 
-def _quantiles(
-    u: NDArray[np.float32], seen: NDArray[np.int64], probability: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """(n, 2L) of the first `seen` numbers of each row the quantiles, each rounded outwards to a number seen."""
-    window = u.shape[1]
-    full = seen == window
-    ordered = np.sort(u if full.all() else np.where(np.arange(window) < seen[:, None], u, np.inf), axis=1)
+def _places(probability: NDArray[np.float64], seen: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(n, 2L) where the quantiles of (n,) numbers of residuals stand among them, sorted."""
     # Of m residuals the ⌈p(m + 1)⌉-th smallest is exceeded with probability 1 − p at most (split conformal).
     rank = probability * (seen[:, None] + 1)
-    index = np.where(probability > 1 / 2, np.ceil(rank), np.floor(rank)).astype(np.int64) - 1
-    return np.take_along_axis(ordered, np.clip(index, 0, seen[:, None] - 1), axis=1).astype(np.float64)
+    place = np.where(probability > 1 / 2, np.ceil(rank), np.floor(rank)).astype(np.int64) - 1
+    return np.clip(place, 0, seen[:, None] - 1)
 
 
 def anomaly_of(error: NDArray[np.float64], reach: NDArray[np.float64]) -> NDArray[np.float64]:

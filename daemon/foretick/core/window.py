@@ -18,11 +18,14 @@ if TYPE_CHECKING:
 
 
 class Window:
-    """A ring of W numbers per row of a column. The tick number t lives with the series' other state, not here."""
+    """A ring of W numbers per row of a column; of c rings a row, the k-th of row r counts as row r·c + k here.
+
+    The tick number t lives with the series' other state, not here.
+    """
 
     def __init__(self, column: Column) -> None:
         self.column = column
-        self.length = column.rows.shape[1]
+        self.length = column.rows.shape[-1]
 
     def push(self, row: NDArray[np.int64], t: NDArray[np.int64], values: NDArray[Any]) -> None:
         """Store each row's tick number t."""
@@ -47,7 +50,7 @@ class Window:
         values: NDArray[Any] = self.column.rows.reshape(-1).take(flat)
         return values
 
-    def latest(self, row: NDArray[np.int64]) -> NDArray[Any]:
-        """(n, W) whole rings, in ring order."""
-        rings: NDArray[Any] = self.column.rows[row]
+    def latest(self, row: slice | NDArray[np.int64]) -> NDArray[Any]:
+        """(n, W) whole rings, in ring order; not copied where the rows are a slice."""
+        rings: NDArray[Any] = self.column.rows.reshape(-1, self.length)[row]
         return rings
