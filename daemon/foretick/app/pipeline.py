@@ -257,9 +257,8 @@ class Pipeline:
             for reason, n in advance.dead.items() if advance.letters else ():
                 self._telemetry.count_dead(stream, reason, n)
         if self._live_since_ms is not None and pending.answered is not None:
-            arrived_ms = pending.answered[0].ticks.ms  # ascending
-            live_ms = arrived_ms[arrived_ms.searchsorted(self._live_since_ms, "right") :]
-            self._telemetry.observe_latency(live_ms, (time.time() + self._clock_offset_seconds) * 1000)
+            now_ms = (time.time() + self._clock_offset_seconds) * 1000
+            self._telemetry.observe_latency(pending.answered[0].ticks.ms, now_ms, self._live_since_ms)
 
     # The pass through the engine.
 

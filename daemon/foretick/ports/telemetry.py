@@ -127,9 +127,15 @@ class Telemetry:
         """Count n dead letters of one reason."""
         self._dead.labels(self._label_of(stream), reason).inc(n)
 
-    def observe_latency(self, arrived_ms: NDArray[np.int64], now_ms: float) -> None:
-        """Take in (n,) arrivals of ticks that are answered now; those of a clock before Redis' count as 0 s."""
-        self._latency.observe(arrived_ms, now_ms)
+    def observe_latency(self, arrived_ms: NDArray[np.int64], now_ms: float, since_ms: float) -> None:
+        """Take in (n,) arrivals of ticks that are answered now.
+
+        Args:
+            arrived_ms: milliseconds since the epoch, UTC, as the others; later than now counts as now.
+            now_ms: the same clock now.
+            since_ms: arrivals up to then are history, and do not count.
+        """
+        self._latency.observe(arrived_ms, now_ms, since_ms)
 
     def observe_turn(self, **seconds: float) -> None:
         """Take in how long stages of a turn took: `observe_turn(read=0.001)`."""

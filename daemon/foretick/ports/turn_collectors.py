@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-WAITING_TICKS = 1000  # whose latencies wait for a scrape, before they are counted all at once
+WAITING_TICKS = 500  # whose latencies wait for a scrape before they are counted, in 0.1 ms
 _BUCKETS = len(BUCKETS_SECONDS) + 1  # the last is beyond all bounds
 
 
@@ -109,23 +109,21 @@ class AnswersCollector(Collector):
 
 
 class LatencyCollector(Collector):
-    """Latencies of ticks; many of them are counted at once, when somebody asks or enough of them wait."""
+    """Latencies of ticks; those of many turns are counted at once, when somebody asks or enough of them wait."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._bounds = np.array(BUCKETS_SECONDS)
         self._counts = np.zeros(_BUCKETS, np.int64)
         self._sum_seconds = 0.0
-        self._waiting: list[tuple[NDArray[np.int64], float]] = []
+        self._waiting: list[tuple[NDArray[np.int64], float, float]] = []
         self._waiting_ticks = 0
 
-    def observe(self, arrived_ms: NDArray[np.int64], now_ms: float) -> None:
-        """Take in (n,) arrivals of ticks that are answered now; one that is still to come counts as 0 s."""
-        if not len(arrived_ms):
-            return
+    def observe(self, arrived_ms: NDArray[np.int64], now_ms: float, since_ms: float) -> None:
+        """Take in (n,) arrivals of ticks that are answered now; those up to `since_ms` do not count."""
         with self._lock:
-            self._waiting.append((arrived_ms, now_ms))
-            self._waiting_ticks += len(arrived_ms)
+            self._waiting.append((arrived_ms, now_ms, since_ms))
+            self._waiting_ticks += len(arrived_ms) + 1
             if self._waiting_ticks >= WAITING_TICKS:
                 self._count()
 
@@ -151,8 +149,10 @@ class LatencyCollector(Collector):
         """Count what waits; the lock is held."""
         if not self._waiting:
             return
-        seconds = np.concatenate([now_ms - arrived_ms for arrived_ms, now_ms in self._waiting]) / 1000
-        seconds = np.maximum(seconds, 0.0)
+        arrivals, *moments = zip(*self._waiting, strict=True)
+        arrived_ms = np.concatenate(arrivals)
+        now_ms, since_ms = (np.repeat(moment, [len(some) for some in arrivals]) for moment in moments)
+        seconds = np.maximum(now_ms - arrived_ms, 0.0)[arrived_ms > since_ms] / 1000
         self._counts += np.bincount(self._bounds.searchsorted(seconds), minlength=_BUCKETS)
         self._sum_seconds += float(seconds.sum())
         self._waiting.clear()
