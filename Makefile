@@ -15,7 +15,7 @@ SCREENSHOTS ?=
 BUILDER   ?= docker
 IMAGE_ARGS ?=
 
-.PHONY: help demo test simulate lint format chaos bench scale soak accuracy docs page-test dashboards dashboards-test alerts-test redis-test image deploy-test systemd-test image-test kubernetes-test clean
+.PHONY: help demo test simulate lint format chaos bench bench-device scale soak accuracy docs page-test dashboards dashboards-test alerts-test redis-test image deploy-test systemd-test image-test kubernetes-test clean
 .DEFAULT_GOAL := help
 
 help: ## list what can be made
@@ -58,6 +58,9 @@ bench: $(VENV)/.installed ## speed beside peers, into docs/speed.json and docs/s
 
 scale: $(VENV)/.installed ## cost of a tick, memory and checkpoints from ten series to a million, into docs/scale.png; 2 to 4 minutes
 	@cd bench && ../$(BIN)/python scale.py
+
+bench-device: $(VENV)/.installed ## the network's steps and learning on the CPU and each CUDA device; a minute
+	@cd bench && ../$(BIN)/python device.py
 
 soak: $(VENV)/.installed ## whether anything grows under steady load: MINUTES=30; samples in soak.csv, soak.png
 	@cd bench && ../$(BIN)/python soak.py --minutes $(MINUTES) --out ../soak

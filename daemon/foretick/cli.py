@@ -39,7 +39,8 @@ Online forecasting of live Redis streams: ticks in, forecasts out, learning as i
   foretick fit history.csv                          teach the network on recorded ticks, to begin with
   foretick produce history.csv --speed 60x          ticks into the stream; watch, inspect: what became of them
 
-exit status: 0 clean, 2 usage or settings, 3 Redis unreachable at start, 4 state unreadable, 70 a bug
+exit status: 0 clean, 2 usage or settings, 3 Redis unreachable at start, 4 state unreadable,
+5 the device failed, 70 a bug
 """
 
 _RUN_TEXT = """\
@@ -132,6 +133,7 @@ def _settings_flags(*, daemon: bool = True) -> argparse.ArgumentParser:
     if daemon:
         add("--start", "start", "WHERE", "at the first run, begin at the earliest entry (default) or after the latest")
         add("--http-port", "http.port", "PORT", "metrics and probes (default: 9464; 0 takes any free one)")
+        add("--device", "device", "DEVICE", "where the network computes: cpu (as auto, the default), cuda, or cuda:1")
         add("--log-level", "log.level", "LEVEL", "debug, info (default), warning or error")
     add("--set", None, "NAME=VALUE", "any setting: --set lease.ttl=5s --set fields.value=price; may be repeated")
     return parent

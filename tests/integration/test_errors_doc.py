@@ -95,6 +95,7 @@ ATTEMPTS = [
     run("--set", 'groups={"a": {"hiden": 8}}', message="groups.… is no setting"),
     run("--set", 'groups={"a": {"hidden": 9}}', message="groups.… cannot be"),
     run("--embedded", "--set", "state_dir=/proc/x", *AT_ONCE, message="the embedded server cannot write"),
+    run("--redis-url", NOBODY, "--device", "cuda", *AT_ONCE, message="device cannot be …: this torch"),
     run("--redis-url", NOBODY, "--set", "model.init=none", *AT_ONCE, message="…: cannot be read: …"),
     run("--redis-url", NOBODY, "--set", "model.init=empty", *AT_ONCE, message="…: no file of"),
     run("--redis-url", NOBODY, "--set", "redis.ca=empty", *AT_ONCE, message="redis.ca needs TLS"),
@@ -111,6 +112,9 @@ STAGED = (  # need something beside them, below
     "another embedded server works",
     "the embedded server cannot read its own file",
     "model.init: … is of another model",
+    "device cannot be …: torch finds",
+    "device cannot be …: there are",
+    "device cannot be …: it takes",
     "Redis did not answer within … s: LOADING",
     "redis.url names several servers",
     "streams: on a Redis Cluster",
@@ -159,7 +163,8 @@ def test_every_message_on_the_page_is_met_by_one_of_these_tests():
 
 
 @pytest.mark.parametrize("attempt", ATTEMPTS, ids=lambda one: f"{one.message} {one.arguments[-1]}")
-def test_it_is_said_in_one_line_with_its_status(meet, attempt):
+def test_it_is_said_in_one_line_with_its_status(meet, attempt, monkeypatch):
+    monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: False)  # as with the torch that CI installs
     Path("empty").write_bytes(b"")
     Path("bytes").write_bytes(b"\xff")
     meet(attempt)
@@ -189,6 +194,23 @@ def test_weights_of_another_model_are_refused(meet, tmp_path):
     )
     asked = ("--redis-url", NOBODY, "--set", "model.init=weights.safetensors", "--set", "model.hidden=16", *AT_ONCE)
     meet(run(*asked, message="model.init: … is of another model"))
+
+
+def test_a_torch_with_cuda_tells_what_it_lacks(meet, monkeypatch):
+    def no_memory(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    def refuses(device, what):
+        meet(run("--redis-url", NOBODY, "--device", device, *AT_ONCE, message=f"device cannot be …: {what}"))
+
+    monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    refuses("cuda", "torch finds")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    refuses("cuda:1", "there are")
+    monkeypatch.setattr(torch, "zeros", no_memory)
+    refuses("cuda:0", "it takes")
 
 
 def test_redis_refusals_are_told_apart(meet, private_server):

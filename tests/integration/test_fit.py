@@ -151,7 +151,7 @@ def test_a_table_is_told_to_people(tmp_path, run, waves):
         (["--window", "3", "--targets", "x", "--continue", "2"], "the targets have to be the features"),
         (["--window", "3", "--features", "price"], "no column 'price' in its first line, which has series, ts, value"),
         (["--window", "300"], "no series has the 376 rows that --window 300 takes to learn and to test"),
-        (["--window", "3", "--device", "cuda"], "this torch finds no CUDA device"),
+        (["--window", "3", "--device", "cuda"], "--device cannot be cuda: "),
         (["--layers", "9", "--window", "3"], "'9' is no whole number from 1 to 4"),
         (["--split", "2"], "'2' is no share: write a number from 0.1 to 0.95"),
         (["--group", "x"], "--group x: there is no such group, only default"),

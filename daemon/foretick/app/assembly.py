@@ -143,9 +143,10 @@ def _partition(
     committer = Committer(exchange, patience, telemetry)
     keeper = LeaseKeeper(committer, health)
 
-    def make_trainer(shape: Shape, learn: LearnRecipe) -> Trainer:
-        trainer: Trainer = process.seat(shape, learn, keeper.keep) if process else InlineTrainer(shape, learn)
-        return ObservedTrainer(trainer, telemetry)
+    def make_trainer(shape: Shape, learn: LearnRecipe, device: str) -> Trainer:
+        if process is None:
+            return ObservedTrainer(InlineTrainer(shape, learn, device), telemetry)
+        return ObservedTrainer(process.seat(shape, learn, keeper.keep, device), telemetry)
 
     def make_engine() -> ForecastEngine:
         return engine_of(settings, make_trainer, initial)

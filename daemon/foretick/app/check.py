@@ -15,6 +15,7 @@ from foretick.app.settings_load import require_redis
 from foretick.app.settings_text import written, written_groups
 from foretick.errors import EXIT_CLEAN, RedisUnreachable, UsageError
 from foretick.ports import probe
+from foretick.ports.device import describe_device, find_device
 from foretick.ports.masking import MASK, mask_passwords, mask_url
 from foretick.ports.weights import read_weights
 
@@ -77,6 +78,7 @@ def setting_lines(loaded: Loaded) -> Iterator[str]:
 
 def findings(settings: Settings) -> Iterator[Finding]:
     """What is reachable, in the order in which `run` needs it."""
+    yield from _devices(settings)
     yield from _weights(settings)
     yield Finding("reload", f"SIGHUP takes up {', '.join(LIVE)}; all others count from the next start")
     try:
@@ -86,6 +88,19 @@ def findings(settings: Settings) -> Iterator[Finding]:
     else:
         yield from _embedded(settings) if settings.embedded else _server(settings)
     yield _http(settings)
+
+
+def _devices(settings: Settings) -> Iterator[Finding]:
+    """Where networks compute."""
+    for name in dict.fromkeys(settings_of(settings, group).device for group in groups_of(settings)):
+        try:
+            device = find_device(name)
+        except UsageError as error:
+            yield Finding("device", str(error), error.exit_code)
+        else:
+            yield Finding(
+                "device", f"{name} is {describe_device(device)}" if name == "auto" else describe_device(device)
+            )
 
 
 def _weights(settings: Settings) -> Iterator[Finding]:

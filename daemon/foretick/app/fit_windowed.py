@@ -26,7 +26,9 @@ from foretick.core.classic import (
     pairs_of,
     train,
 )
+from foretick.core.device import CPU
 from foretick.errors import EXIT_CLEAN, UsageError
+from foretick.ports.device import find_device
 from foretick.ports.tables import read_tables
 
 if TYPE_CHECKING:
@@ -122,15 +124,14 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
 def _recipe(settings: Settings, arguments: argparse.Namespace) -> ClassicRecipe:
     given = {name: getattr(arguments, name) for name in _OF_RECIPE if getattr(arguments, name) is not None}
     given |= {"patience": arguments.patience} if arguments.patience else {}
-    device = arguments.device or "cpu"
-    has_cuda = torch.cuda.is_available()
-    if device == "cuda" and not has_cuda:
-        raise UsageError("--device cuda: this torch finds no CUDA device; --device auto takes the processor then")
+    device = arguments.device or CPU
+    if device == "auto" and torch.cuda.is_available():
+        device = "cuda"
     return ClassicRecipe(
         window=arguments.window,
         epochs=arguments.epochs or WINDOWED_EPOCHS,
         seed=settings.model.seed if arguments.seed is None else arguments.seed,
-        device="cuda" if device == "auto" and has_cuda else device.replace("auto", "cpu"),
+        device=find_device(device, "--device"),
         **given,
     )
 

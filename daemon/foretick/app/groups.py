@@ -37,6 +37,7 @@ OVERRIDES = {  # what a group calls a setting: the setting
     "profile": "profile",
     "seed": "model.seed",
     "init": "model.init",
+    "device": "device",
     "season": "season",
     "ttl": "series.ttl",
     "learn.enabled": "learn.enabled",

@@ -131,9 +131,11 @@ def _serve(
     import torch  # noqa: PLC0415  takes seconds, in which the trainer's process imports it too
 
     from foretick.app.assembly import make_ownership, make_page  # noqa: PLC0415  likewise
+    from foretick.app.recipes import devices_of  # noqa: PLC0415  likewise
 
     torch.set_num_threads(1)
     sys.setswitchinterval(SWITCH_SECONDS)
+    device = ", ".join(sorted(set(devices_of(settings).values())))
     http.page = page = make_page(settings, url, telemetry, health)
     connection, ownership = make_ownership(
         settings, url, stop, telemetry, health, trainer, discard_before_ms, page.live, reload
@@ -142,7 +144,8 @@ def _serve(
         health.set(condition, ok=False, detail="starting")
     http.start()
     try:
-        log.info("starting", streams=list(settings.streams), http=f"http://{settings.http.host}:{http.port}")
+        address = f"http://{settings.http.host}:{http.port}"
+        log.info("starting", streams=list(settings.streams), http=address, device=device)
         connect(connection, settings.redis.connect_deadline, stop, health)
         with collector_by_hand():
             ownership.run()

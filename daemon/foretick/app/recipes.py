@@ -6,9 +6,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from foretick.app.groups import DEFAULT_GROUP, features_of, group_finder, groups_of, settings_of
+from foretick.app.settings_text import group_name
+from foretick.core.device import CPU
 from foretick.core.engine import Engine
 from foretick.core.groups import GroupedEngine
 from foretick.core.profiles import PROFILES
+from foretick.ports.device import compute_exactly, find_device
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -21,25 +24,45 @@ if TYPE_CHECKING:
 
 def engine_of(
     settings: Settings,
-    make_trainer: Callable[[Shape, LearnRecipe], Trainer],
+    make_trainer: Callable[[Shape, LearnRecipe, str], Trainer],
     initial: Mapping[str, Knowledge] | None = None,
 ) -> Engine | GroupedEngine:
     """A fresh engine: a network and a trainer for each group; without groups nothing stands between.
 
     Args:
         settings: all of them.
-        make_trainer: what computes a group's learning jobs.
+        make_trainer: what computes a group's learning jobs, on which device.
         initial: what a group's network begins with, if not with noise; `initial.initial_of` reads it from files.
+
+    Raises:
+        UsageError: a device cannot be had.
     """
     recipes = {group: recipe_of(settings_of(settings, group)) for group in groups_of(settings)}
-    carried = features_of(settings)
+    carried, devices = features_of(settings), devices_of(settings)
     engines = {}
     for group, recipe in recipes.items():
-        trainer = make_trainer(Engine.shape_of(recipe), recipe.learn)
-        engines[group] = Engine(recipe, trainer, group, (initial or {}).get(group), carried)
+        device = devices[group]
+        trainer = make_trainer(Engine.shape_of(recipe), recipe.learn, device)
+        engines[group] = Engine(recipe, trainer, group, (initial or {}).get(group), carried, device)
     if not settings.groups:
         return engines[DEFAULT_GROUP]
     return GroupedEngine(engines, group_finder(list(settings.groups)), settings.max_series)
+
+
+def devices_of(settings: Settings) -> dict[str, str]:
+    """Torch's name of each group's device, ready to compute.
+
+    Raises:
+        UsageError: one cannot be had.
+    """
+    devices = {}
+    for group in groups_of(settings):
+        is_own = "device" in settings.groups.get(group, {})
+        setting = f"{group_name(group)}.device" if is_own else "device"
+        devices[group] = find_device(settings_of(settings, group).device, setting)
+    if set(devices.values()) != {CPU}:
+        compute_exactly()
+    return devices
 
 
 def recipe_of(settings: Settings) -> Recipe:

@@ -92,6 +92,13 @@ class Settings(BaseSettings):
     season: Annotated[Season, BeforeValidator(parse_season), Hint("auto, none, or lengths such as 24h, 7d")] = "auto"
     learn: LearnSettings = LearnSettings()
     model: ModelSettings = ModelSettings()
+    # No part of the model: what one device has learned, another goes on with.
+    device: Annotated[
+        str,
+        BeforeValidator(lower),
+        Field(pattern=r"^(auto|cpu|cuda(:(0|[1-9][0-9]?))?)$"),
+        Hint("auto, cpu, cuda, or cuda:1 for the second of several"),
+    ] = "auto"
     # By pattern, by the names in `groups.OVERRIDES`; checked by `groups.read_groups`.
     groups: Annotated[
         dict[str, dict[str, Any]],

@@ -79,6 +79,10 @@ ABOUT: Mapping[str, str] = {
     "model.init": (
         "Weights from `foretick fit` to begin with where there is no checkpoint; none: seeded noise ([fit.md](fit.md))."
     ),
+    "device": (
+        "Where the LSTM steps and learns; `auto` is the CPU, and a GPU has to be named ([device.md](device.md)). What "
+        "is not there ends the start with status 2."
+    ),
     "groups": (
         "Networks and settings of their own for series whose id or stream fits a pattern ([groups.md](groups.md))."
     ),

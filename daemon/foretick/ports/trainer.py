@@ -19,6 +19,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Self
 
+from foretick.core.device import CPU
 from foretick.ports.trainer_child import READY, Answer
 from foretick.ports.trainer_life import Life, LifeOver
 
@@ -114,17 +115,20 @@ class TrainerProcess:
             for seat in self._seats:
                 seat.leave()
 
-    def seat(self, shape: Shape, recipe: LearnRecipe, on_wait: Callable[[], None] = lambda: None) -> Seat:
+    def seat(
+        self, shape: Shape, recipe: LearnRecipe, on_wait: Callable[[], None] = lambda: None, device: str = CPU
+    ) -> Seat:
         """A trainer for one engine.
 
         Args:
             shape: of its network.
             recipe: its constants of learning.
             on_wait: called again and again while a `collect` lasts, on its thread; what it raises ends the wait.
+            device: torch's name of where its jobs are computed.
         """
         from foretick.ports.trainer_seat import Seat  # noqa: PLC0415  imports torch, which must not delay the start
 
-        seat = Seat(self, shape, recipe, on_wait)
+        seat = Seat(self, shape, recipe, on_wait, device)
         with self._lock:
             self._seats.add(seat)
         return seat

@@ -19,6 +19,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from foretick.core.device import CPU
+from foretick.ports.device import compute_exactly
+
 if TYPE_CHECKING:
     from foretick.core.learner import Learner
     from foretick.core.lstm import Shape
@@ -89,7 +92,7 @@ def _import_torch() -> None:
 
 def serve(orders: socket.socket) -> None:
     """Carry out orders until the daemon hangs up."""
-    learners: dict[tuple[Shape, LearnRecipe], Learner] = {}
+    learners: dict[tuple[Shape, LearnRecipe, str], Learner] = {}
     while True:
         message, descriptors, _, _ = socket.recv_fds(orders, MESSAGE_BYTES_MAX, 1)
         if not message:
@@ -97,7 +100,7 @@ def serve(orders: socket.socket) -> None:
         orders.send(_carry_out(message, descriptors[0], learners))
 
 
-def _carry_out(message: bytes, descriptor: int, learners: dict[tuple[Shape, LearnRecipe], Learner]) -> bytes:
+def _carry_out(message: bytes, descriptor: int, learners: dict[tuple[Shape, LearnRecipe, str], Learner]) -> bytes:
     """Compute one order; its memory is unmapped when the last view of it goes."""
     from foretick.core.learner import Learner  # noqa: PLC0415  imports torch
     from foretick.ports.trainer_wire import Order  # noqa: PLC0415  likewise
@@ -108,8 +111,10 @@ def _carry_out(message: bytes, descriptor: int, learners: dict[tuple[Shape, Lear
     finally:
         os.close(descriptor)
     begun = time.perf_counter()
-    network = order.shape, order.learn
+    network = order.shape, order.learn, order.device
     if network not in learners:
+        if order.device != CPU:
+            compute_exactly()
         learners[network] = Learner(*network)
     outcome = learners[network].learn(order.read(memory))
     order.write_outcome(outcome, memory)

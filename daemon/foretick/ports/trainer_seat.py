@@ -34,7 +34,9 @@ class Seat:
         computed_seconds: time that computing the last collected job took, wherever it was.
     """
 
-    def __init__(self, process: TrainerProcess, shape: Shape, recipe: LearnRecipe, on_wait: Callable[[], None]) -> None:
+    def __init__(
+        self, process: TrainerProcess, shape: Shape, recipe: LearnRecipe, on_wait: Callable[[], None], device: str
+    ) -> None:
         self.order_id = 0
         self.news = threading.Event()
         self.computed_seconds = 0.0
@@ -42,6 +44,7 @@ class Seat:
         self._shape = shape
         self._recipe = recipe
         self._on_wait = on_wait
+        self._device = device
         self._learner: Learner | None = None
         self._memory: _Memory | None = None
         self._job: Job | None = None
@@ -55,7 +58,7 @@ class Seat:
         self._job, self._answer = job, None
         if self._process.is_over:
             return
-        self._order = Order.of(job, self._shape, self._recipe)
+        self._order = Order.of(job, self._shape, self._recipe, self._device)
         if self._memory is None or self._memory.size_bytes < self._order.size_bytes:
             self._memory = _Memory(self._order.size_bytes)
         self._order.write(job, self._memory.map)
@@ -75,7 +78,7 @@ class Seat:
 
     def _learn_here(self, job: Job) -> Knowledge:
         """Compute the job step by step, which gives the same bits as all at once, and lets the loop keep its lease."""
-        self._learner = self._learner or Learner(self._shape, self._recipe)
+        self._learner = self._learner or Learner(self._shape, self._recipe, self._device)
         knowledge = job.knowledge
         begun = waited = time.perf_counter()
         for batch in job.batches:

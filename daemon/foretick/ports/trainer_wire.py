@@ -41,6 +41,7 @@ class Order:
         id: tells its answer from others.
         shape: sizes of the network.
         learn: constants of learning.
+        device: torch's name of where it is computed.
         number: of the job.
         rate: Adam's learning rate.
         steps: Adam steps taken before.
@@ -50,18 +51,19 @@ class Order:
     id: int
     shape: Shape
     learn: LearnRecipe
+    device: str
     number: int
     rate: float
     steps: int
     arrays: tuple[tuple[str, tuple[int, ...]], ...]
 
     @staticmethod
-    def of(job: Job, shape: Shape, learn: LearnRecipe) -> Order:
+    def of(job: Job, shape: Shape, learn: LearnRecipe, device: str) -> Order:
         """The order for a job; it gets its id when it is sent."""
         arrays = [*_inputs(job), *_parts(job.knowledge)]
         described = tuple((array.dtype.str, array.shape) for array in arrays)
         learn = replace(learn, pool=None)  # where chunks were kept is nothing to the learner
-        return Order(0, shape, learn, job.number, job.rate, job.knowledge.steps, described)
+        return Order(0, shape, learn, device, job.number, job.rate, job.knowledge.steps, described)
 
     @property
     def size_bytes(self) -> int:
@@ -82,6 +84,7 @@ class Order:
             order["id"],
             Shape(**order["shape"]),
             LearnRecipe(**order["learn"]),
+            order["device"],
             order["number"],
             order["rate"],
             order["steps"],

@@ -54,6 +54,7 @@ DEFAULTS = {
     "model.layers": 1,
     "model.seed": 0,
     "model.init": None,
+    "device": "auto",
     "groups": {},
     "max_series": 1_000_000,
     "series.ttl": None,

@@ -144,6 +144,18 @@ def test_any_job_has_the_same_outcome_as_inline_to_the_last_bit(process, shape, 
         job = replace(job, knowledge=learned)
 
 
+def test_a_job_is_computed_on_the_device_that_it_is_ordered_for(process):
+    """On torch's `cpu:0`, which is the CPU by the way of a device; there a job has the same bits."""
+    seat, job = process.seat(SHAPE, RECIPE, device="cpu:0"), job_of()
+    seat.submit(job)
+    wait_answer(seat)
+    assert bits(seat.collect()) == learned_inline(job)
+    seat.submit(job)
+    process.drop(seat)  # nobody computes it but the collector
+    assert bits(seat.collect()) == learned_inline(job)
+    assert seat._learner._device == "cpu:0"
+
+
 def test_what_is_no_number_travels_too(process):
     job = job_of()
     job.batches[0].z[:] = np.nan
