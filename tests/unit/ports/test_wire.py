@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foretick.core.records import Ticks
-from foretick.ports.wire import Decoded, FieldNames, Reason, decode, take
+from foretick.ports.wire import Decoded, FieldNames, Reason, decode
 from foretick.ports.wire.columns import FAST_MIN_ENTRIES
 
 MS = 1_700_000_000_000
@@ -214,13 +213,6 @@ def test_a_million_values_of_bad_size_are_told_apart_in_the_detail_without_repea
     letter = decode([entry(series="a", value="7" * 1_000_000)], b"t").dead[0]
     assert "1000000 bytes" in letter.detail
     assert len(decode([entry(series="a", value="z" * 400)], b"t").dead[0].detail) < 200
-
-
-def test_take_copies_the_ticks_at_the_positions():
-    ticks = decode([entry(i, series=f"s{i}", value=str(i)) for i in range(9)], b"t").ticks
-    some = take(ticks, np.array([5, 1]))
-    assert isinstance(some, Ticks)
-    assert (some.series, some.y.tolist()) == ([b"s5", b"s1"], [5.0, 1.0])
 
 
 ODD_TEXTS = st.one_of(

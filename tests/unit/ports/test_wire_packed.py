@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import isnan
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,7 +16,6 @@ from foretick.ports.wire import Decoded, forecast_fields, latest_fields, publica
 from foretick.ports.wire.decimals import FEW, decimals, whole
 
 MS = 1_763_712_000_000
-NAMES = ("yhat", "yhat_lower_80", "yhat_upper_80", "anomaly_score")
 SERIES = [b"a", b"pump-17", '"ü\\'.encode(), b"x" * 200]
 STREAMS = {
     b"t": (b"foretick:{t}:forecasts", b"foretick:{t}:latest"),
@@ -25,8 +26,12 @@ STREAMS = {
 ENOUGH = FEW + 1  # for the fast way
 
 
+def written(column):
+    return [bytes(text)[:size] for text, size in zip(column.texts, column.sizes.tolist(), strict=True)]
+
+
 def checked(values):
-    assert decimals(values) == [repr(value).encode() for value in values.tolist()]
+    assert written(decimals(values)) == [b"" if isnan(value) else repr(value).encode() for value in values.tolist()]
 
 
 @given(arrays(np.uint64, ENOUGH, elements=st.integers(0, 2**64 - 1), fill=st.integers(0, 2**64 - 1)))
@@ -41,6 +46,12 @@ def test_numbers_of_every_size_and_precision_are_written_as_repr_writes_them(see
     checked(drawn.astype(np.float32).astype(np.float64))
 
 
+@given(st.integers(0, 2**32), st.integers(1, 53), st.integers(-70, 70))
+def test_numbers_of_few_bits_which_may_lie_between_two_decimals_are_written_as_repr_writes_them(seed, bits, exponent):
+    drawn = np.random.default_rng(seed).integers(-(2**bits), 2**bits, ENOUGH)
+    checked(drawn * 2.0**exponent)
+
+
 def test_the_edges_of_float64_are_written_as_repr_writes_them():
     powers = 2.0 ** np.arange(-1074, 1024)
     tens = 10.0 ** np.arange(-307.0, 308)
@@ -52,27 +63,43 @@ def test_the_edges_of_float64_are_written_as_repr_writes_them():
 @pytest.mark.parametrize("least", [0, -5, 10**12, 10**13 - 600, -(2**63)])
 def test_whole_numbers_are_written_as_repr_writes_them(least):
     values = np.arange(ENOUGH * 3, dtype=np.int64) + least
-    assert whole(values) == [b"%d" % value for value in values.tolist()]
+    assert written(whole(values)) == [b"%d" % value for value in values.tolist()]
 
 
 def test_nothing_is_written_as_nothing():
-    assert decimals(np.empty(0)) == whole(np.empty(0, np.int64)) == []
+    assert written(decimals(np.empty(0))) == written(whole(np.empty(0, np.int64))) == []
+
+
+NAMES_OF = {
+    "usual": ("yhat", "yhat_lower_80", "yhat_upper_80", "anomaly_score"),
+    "further": ("yhat", "yhat_lower_995", "yhat_upper_995", "anomaly_score", "yhat_2", "yhat_2_lower_995"),
+    "two targets": ("y.a", "yhat.a", "yhat_lower_80.a", "y." + "long" * 30, "yhat." + "long" * 30),
+    "alone": ("yhat",),
+}
+ODD_NUMBERS = [0.0, -0.0, 1.0, -64.0, 1e30, -1e30, 5e-324, 1e-7, 123456789.0, 2.0**-20, 9007199254740993.0, 1e16]
+SERIES_IDS = st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1, max_size=50).map(str.encode)
 
 
 @st.composite
 def turns(draw):
-    n = draw(st.integers(1, 300))
+    n = draw(st.integers(1, 150))
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     streams = list(STREAMS)[: draw(st.integers(1, 3))]
-    values = 10.0 ** rng.integers(-6, 18, (n, len(NAMES))) * rng.standard_normal((n, len(NAMES)))
+    names = NAMES_OF[draw(st.sampled_from(sorted(NAMES_OF)))]
+    values = 10.0 ** rng.integers(-6, 18, (n, len(names))) * rng.standard_normal((n, len(names)))
+    values[rng.random(values.shape) < 0.1] = rng.choice(ODD_NUMBERS)
     values[rng.random(n) < draw(st.sampled_from([0, 0.3, 1])), 1:] = np.nan
-    values[rng.random(n) < draw(st.sampled_from([0, 0.3])), 3] = np.nan
-    series = [SERIES[i] for i in rng.integers(draw(st.integers(1, len(SERIES))), size=n)]
-    ids = [b"%d-%d" % (MS, i) for i in range(n)]
-    ticks = Ticks(series, np.full(n, MS), MS + rng.integers(-(10**12), 99, n), np.ones(n, np.bool_), values[:, 0] / 7)
+    values[rng.random(n) < draw(st.sampled_from([0, 0.3])), -1] = np.nan
+    ids_of_series = draw(st.lists(SERIES_IDS, min_size=1, max_size=5)) + SERIES[: draw(st.integers(0, 4))]
+    series = [ids_of_series[i] for i in rng.integers(len(ids_of_series), size=n)]
+    if draw(st.booleans()):
+        series = [b"%d" % i for i in range(n)]
+    ids = [b"%d-%d" % (draw(st.sampled_from([5, MS])), i) for i in range(n)]
+    y = values[:, :2] if names[0] == "y.a" else rng.standard_normal(n).round(draw(st.integers(0, 17)))
+    ticks = Ticks(series, np.full(n, MS), MS + rng.integers(-(10**12), 99, n), np.ones(n, np.bool_), y)
     decoded = Decoded(ticks, ids, [streams[i] for i in rng.integers(len(streams), size=n)], [], [])
     verdict = (rng.random(n) < draw(st.sampled_from([0, 0.2, 1]))).astype(np.uint8)
-    return decoded, Forecasts(verdict, rng.random(n) < 0.5, NAMES, values)
+    return decoded, Forecasts(verdict, rng.random(n) < 0.5, names, values)
 
 
 @given(turns())

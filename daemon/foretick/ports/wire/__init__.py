@@ -1,7 +1,8 @@
 """The wire contract: key names, entries to ticks, forecasts and dead letters to fields; nothing here talks to Redis."""
 
 from foretick.ports.slots import tag_of
-from foretick.ports.wire.columns import DeadLetter, Decoded, Entry, decode, keyed, refusals, take
+from foretick.ports.wire.columns import Entry, decode
+from foretick.ports.wire.decoded import DeadLetter, Decoded, keyed, refusals
 from foretick.ports.wire.entry import FieldNames, Reason
 from foretick.ports.wire.keys import (
     DEFAULT_PARTITION,
@@ -17,7 +18,8 @@ from foretick.ports.wire.keys import (
     skipped_key,
     split_series_key,
 )
-from foretick.ports.wire.packed import Packed, Publication, publications
+from foretick.ports.wire.many import publications
+from foretick.ports.wire.packed import Packed, Publication
 from foretick.ports.wire.publish import Published, dead_fields, forecast_fields, latest_fields
 
 __all__ = [
@@ -49,5 +51,4 @@ __all__ = [
     "skipped_key",
     "split_series_key",
     "tag_of",
-    "take",
 ]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from foretick.core.records import Forecasts
-    from foretick.ports.wire.columns import DeadLetter, Decoded
+    from foretick.ports.wire.decoded import DeadLetter, Decoded
 
 Published: TypeAlias = tuple[bytes, tuple[bytes, ...]]  # entry id, (field, value, field, value, …)
 
