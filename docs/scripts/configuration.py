@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 from pathlib import Path
 
+from settings_about import ABOUT, NEW_MODEL
+
 from foretick import cli
 from foretick.app.groups import OVERRIDES
+from foretick.app.reload import LIVE
 from foretick.app.settings import Setting, Settings, catalogue, value_of
-from foretick.app.settings_about import ABOUT, NEW_MODEL
 from foretick.app.settings_text import written
 
 PAGE = Path(__file__).resolve().parents[1] / "configuration.md"
@@ -23,15 +24,6 @@ HEADINGS = {  # the first part of a setting's name: the heading it stands under,
     "lease": "Ownership and state",
     "metrics": "Metrics, HTTP, logs",
 }
-
-
-def live_names() -> frozenset[str]:
-    """Settings that a running daemon takes up without a restart."""
-    if importlib.util.find_spec("foretick.app.reload") is None:
-        return frozenset()
-    from foretick.app import reload  # noqa: PLC0415  see above
-
-    return frozenset(reload.LIVE)
 
 
 def flags() -> dict[str, str]:
@@ -50,23 +42,23 @@ def default_of(setting: Setting) -> str:
     return f"`{written(setting.name, value)}`"
 
 
-def effect(name: str, live: frozenset[str]) -> str:
+def effect(name: str) -> str:
     """When a changed value counts."""
-    if name in live:
+    if name in LIVE:
         return "live"
     if name in NEW_MODEL:
         return "[new model](operations.md#checkpoints)"
     return "restart"
 
 
-def row(setting: Setting, live: frozenset[str], flag: str | None) -> str:
+def row(setting: Setting, flag: str | None) -> str:
     """A line of the table."""
     spellings = [f"`{setting.name}`", f"`{setting.variable}`"]
     if setting.is_secret:
         spellings = [f"`{setting.name}_file`", f"`{setting.variable}_FILE`", *spellings]
     if flag:
         spellings.append(f"`{flag}`")
-    cells = ["<br>".join(spellings), default_of(setting), ABOUT[setting.name], setting.hint, effect(setting.name, live)]
+    cells = ["<br>".join(spellings), default_of(setting), ABOUT[setting.name], setting.hint, effect(setting.name)]
     if setting.name in OVERRIDES.values():
         cells[2] += " Also per group."
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
@@ -74,7 +66,7 @@ def row(setting: Setting, live: frozenset[str], flag: str | None) -> str:
 
 def page() -> str:
     """The whole page."""
-    known, live, flag_of = catalogue(), live_names(), flags()
+    known, flag_of = catalogue(), flags()
     lines = [INTRODUCTION.read_text(encoding="utf-8").rstrip()]
     heading = next(iter(HEADINGS))
     for part, names in itertools.groupby(known, key=lambda name: name.partition(".")[0]):
@@ -82,7 +74,7 @@ def page() -> str:
             heading = HEADINGS[part]
             lines += ["", f"## {heading}", "", "| setting, variable, flag | default | | write | counts from |"]
             lines += ["|---|---|---|---|---|"]
-        lines += [row(known[name], live, flag_of.get(name)) for name in names]
+        lines += [row(known[name], flag_of.get(name)) for name in names]
     return "\n".join(lines) + "\n"
 
 

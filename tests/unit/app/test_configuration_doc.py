@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
-import pytest
+import configuration
+from settings_about import ABOUT, NEW_MODEL
 
 from foretick.app.groups import settings_of
 from foretick.app.recipes import recipe_of
 from foretick.app.settings import Settings, catalogue
-from foretick.app.settings_about import ABOUT, NEW_MODEL
 from foretick.core.snapshots import shaping
-from servers import REPOSITORY
 
 OTHER = {  # a group's value for a setting, other than the default
     "profile": "lean",
@@ -30,21 +26,13 @@ OTHER = {  # a group's value for a setting, other than the default
 }
 
 
-@pytest.fixture(scope="module")
-def script():
-    spec = importlib.util.spec_from_file_location("configuration", REPOSITORY / "docs/scripts/configuration.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_every_setting_is_told_about_and_no_other():
     assert sorted(ABOUT) == sorted(catalogue())
     assert [name for name, text in ABOUT.items() if not text.endswith(".")] == []
 
 
-def test_the_page_is_what_the_script_writes(script):
-    assert Path(script.PAGE).read_text(encoding="utf-8") == script.page(), "run `make docs`"
+def test_the_page_is_what_the_script_writes():
+    assert configuration.PAGE.read_text(encoding="utf-8") == configuration.page(), "run `make docs`"
 
 
 def test_what_is_a_new_model_is_what_shapes_the_state():
