@@ -100,7 +100,11 @@ class Arena:
         self.names = Names()
         self.max_series = recipe.max_series  # rows at most; may change at any time
         names = tuple(running_means(recipe))
-        self._spans = {"means": (names[0], names[-1])}
+        self._spans = {
+            "means": (names[0], names[-1]),
+            "standing": ("y", "yhat"),  # the naive forecast, and ours
+            "numbers": ("y", "swing" if compact else "deviation"),  # all in float64: what is to be finite
+        }
         if compact:
             self._spans["sizes"] = ("linear_size", "kalman_size")
         self._blocks: dict[int, Block] = {}  # by number of rows

@@ -36,20 +36,22 @@ class Block(dict[str, "NDArray[Any]"]):
     Args:
         dtype: of a record; its fields are sorted by the width of their numbers.
         n: how many.
-        spans: names for stretches of one-column fields that lie side by side, first and last included.
+        spans: names for stretches of fields that lie side by side, first and last included.
 
     Attributes:
         records: (n, bytes) the records, as they are stored.
         youngest: the smallest t of the block.
+        all_move: whether every series has a scale.
     """
 
     def __init__(self, dtype: np.dtype[np.void], n: int, spans: dict[str, tuple[str, str]]) -> None:
         super().__init__()
         self.records = np.zeros((n, dtype.itemsize), np.uint8)
         self.youngest = -1
+        self.all_move = False
         self._turned: list[tuple[NDArray[Any], NDArray[Any]]] = []
         fields = [(name, dtype[name].base, dtype[name].shape) for name in dtype.names or ()]
-        places: dict[str, tuple[NDArray[Any], int]] = {}
+        places: dict[str, tuple[NDArray[Any], int, int]] = {}
         start = 0
         for width in _WIDTHS:
             own = [field for field in fields if field[1].itemsize == width]
@@ -63,17 +65,19 @@ class Block(dict[str, "NDArray[Any]"]):
                 k = shape[0] if shape else 1
                 piece = columns[at : at + k].view(kind)
                 self[name] = piece if shape else piece[0]
-                places[name] = columns, at
+                places[name] = columns, at, at + k
                 at += k
         for span, (first, last) in spans.items():
-            columns, begin = places[first]
-            self[span] = columns[begin : places[last][1] + 1].view(self[first].dtype)
+            columns, begin, _ = places[first]
+            self[span] = columns[begin : places[last][2]].view(self[first].dtype)
 
     def unfold(self) -> None:
         """Records into columns."""
         for columns, stored in self._turned:
             np.copyto(columns, stored)
         self.youngest = int(np.minimum.reduce(self["t"]))
+        per_scale = self["per_scale"]
+        self.all_move = np.count_nonzero(per_scale) == len(per_scale)
 
     def fold(self) -> None:
         """Columns back into records."""

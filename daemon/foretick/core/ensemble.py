@@ -69,6 +69,9 @@ class Ensemble:
         if self._readout:
             self._readout.learn(row, self._readout_features(block, at), z, t)
 
+    def mend(self, block: Block) -> None:
+        """Nothing: the banks look after themselves."""
+
     def forecast_linear(self, row: NDArray[np.int64], block: Block, sight: Sight) -> None:
         """Let the linear experts forecast from their 27 features, and say in the LSTM's inputs what."""
         x, linear, _ = sight

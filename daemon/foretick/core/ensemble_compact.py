@@ -30,17 +30,13 @@ class Lesson(NamedTuple):
         x: (k, n) float32, what the linear expert forecast from.
         moves: (k, n) float32, what the Kalman filter forecast from.
         error: (2, n) float32, what each missed.
+        size: (2, n) float32, how much that is.
     """
 
     x: NDArray[np.float32]
     moves: NDArray[np.float32]
     error: NDArray[np.float32]
-
-    @property
-    def sizes(self) -> dict[str, NDArray[np.float32]]:
-        """(n,) |e| of each, by the name of its running mean."""
-        size = np.abs(self.error)
-        return {"linear_size": size[0], "kalman_size": size[1]}
+    size: NDArray[np.float32]
 
 
 class CompactEnsemble:
@@ -62,29 +58,31 @@ class CompactEnsemble:
     def meet(self, block: Block, z: NDArray[np.float32], recent: NDArray[np.float32]) -> Lesson:
         """Compare the standing forecasts with the outcome z; `recent` are the moves they were made from."""
         x, moves = block["linear_x"].astype(np.float32), self._kalman.seen(recent)
-        error = np.empty((2, len(z)), np.float32)
-        np.subtract(z, self._linear.forecast(block, x), out=error[0])
-        np.subtract(z, self._kalman.forecast(block, moves), out=error[1])
-        return Lesson(x, moves, error)
+        said = np.empty((2, len(z)), np.float32)
+        self._linear.forecast(block, x, said[0])
+        self._kalman.forecast(block, moves, said[1])
+        error = z - said
+        return Lesson(x, moves, error, np.abs(error))
 
     def learn(self, row: NDArray[np.int64], block: Block, z: NDArray[np.float32], lesson: Lesson | None) -> None:  # noqa: ARG002  as `Ensemble.learn`
         """Let each expert learn from its error; block's t is the outcome's number, its mean errors know it."""
         assert lesson is not None
-        x, moves, (linear_error, kalman_error) = lesson
+        x, moves, (linear_error, kalman_error), size = lesson
         if block.youngest <= 1:
             block["kalman_variance"][:, block["t"] <= 1] = self._kalman.start
-        linear_weight, kalman_weight = self._per_weight(block, lesson)
+        linear_weight, kalman_weight = self._per_weight(block, size)
         self._linear.learn(block, x, linear_error, linear_weight)
         self._kalman.learn(block, moves, kalman_error, kalman_weight)
-        sound = np.isfinite(block["sizes"])
-        if not np.logical_and.reduce(sound, axis=None):
-            self._linear.reset(block, ~sound[0])
-            self._kalman.reset(block, ~sound[1])
-            block["sizes"][~sound] = 0
 
-    def _per_weight(self, block: Block, lesson: Lesson) -> NDArray[np.float32]:
+    def mend(self, block: Block) -> None:
+        """Let an expert begin anew where its error is not finite."""
+        linear_size, kalman_size = block["sizes"]
+        self._linear.reset(block, ~np.isfinite(linear_size))
+        self._kalman.reset(block, ~np.isfinite(kalman_size))
+
+    def _per_weight(self, block: Block, size: NDArray[np.float32]) -> NDArray[np.float32]:
         """(2, n) 1/w: an outlier pulls no harder than `hub` mean errors."""
-        per_weight = np.maximum(np.abs(lesson.error), _TINY)
+        per_weight = np.maximum(size, _TINY)
         per_weight = per_weight / np.maximum(self._hub * block["sizes"], _TINIER)
         bounded: NDArray[np.float64] = np.minimum(np.maximum(per_weight, 1.0, out=per_weight), 1 / _TINY)
         return bounded.astype(np.float32)
@@ -96,8 +94,8 @@ class CompactEnsemble:
         seen[-1] = 1.0
         said = block["expert"][_EXPERTS]
         # As it is kept, so that what is learned from is what was forecast from.
-        said[0] = self._linear.forecast(block, seen.astype(np.float32))
-        said[1] = self._kalman.forecast(block, self._kalman.seen(sight.linear))
+        self._linear.forecast(block, seen.astype(np.float32), said[0])
+        self._kalman.forecast(block, self._kalman.seen(sight.linear), said[1])
         clip = np.float32(self._recipe.mix.clip)
         np.minimum(np.maximum(said, -clip, out=said), clip, out=said)
         if block.youngest < self._recipe.linear_cold_ticks:

@@ -45,18 +45,18 @@ def priors(experts: int, recipe: MixRecipe) -> NDArray[np.float32]:
     return prior
 
 
-def update_mix(block: Columns, z: NDArray[np.float32], recipe: MixRecipe) -> None:
+def update_mix(block: Columns, excess: NDArray[np.float32], recipe: MixRecipe) -> None:
     """Let each series' blend learn from the outcome z of its standing forecasts, in place.
 
     Args:
         block: columns with the standing `phat` and `expert`, and `mix_loss` with this outcome in it.
-        z: (n,) float32 outcomes, in scales, clipped.
+        excess: (n,) float32 p − z, in scales.
         recipe: constants.
     """
-    p, regret, square = block["phat"], block["regret"], block["regret_square"]
+    regret, square = block["regret"], block["regret_square"]
     # Where ℓ is 0 there never was an error.
-    per_loss = (np.sign(p - z) / np.maximum(block["mix_loss"], _TINY)).astype(np.float32)
-    r = p - block["expert"]
+    per_loss = (np.sign(excess) / np.maximum(block["mix_loss"], _TINY)).astype(np.float32)
+    r = block["phat"] - block["expert"]
     r *= per_loss
     np.minimum(np.maximum(r, -recipe.regret_clip, out=r), recipe.regret_clip, out=r)
     regret *= np.float32(recipe.memory)

@@ -122,10 +122,11 @@ class Horizons:
         rows = (row[:, None] * M + np.arange(M))[stands]
         settled = far[stands]
         columns = _columns(settled)
-        held = self._intervals.settle(rows, columns, np.broadcast_to(y[:, None], (n, M))[stands]).held
+        actual = np.broadcast_to(y[:, None], (n, M))[stands]
+        held = self._intervals.settle(rows, columns, actual, actual - columns["yhat"]).held
         settled["t"] += 1
         self._average_loss(columns, z[stands])
-        experts.update_mix(columns, z[stands], self._recipe.mix)
+        experts.update_mix(columns, columns["phat"] - z[stands], self._recipe.mix)
         far[stands] = settled
         self._records.rows[row] = far.view(np.uint8).reshape(n, -1)
         if self._linear:

@@ -78,13 +78,16 @@ class Intervals:
         sides: NDArray[np.float64] = block["bounds"].reshape(2, L, -1).swapaxes(0, 1)
         return sides.reshape(2 * L, -1)
 
-    def settle(self, row: NDArray[np.int64], block: Columns, y: NDArray[np.float64]) -> Settlement:
+    def settle(
+        self, row: NDArray[np.int64], block: Columns, y: NDArray[np.float64], error: NDArray[np.float64]
+    ) -> Settlement:
         """Compare actuals with the standing bounds, and learn from both.
 
         Args:
             row: (n,) rows.
             block: (n,) columns before the tick.
             y: (n,) actuals.
+            error: (n,) y − ŷ.
         """
         recipe, L, bounds = self._recipe, len(self._recipe.levels), block["bounds"]
         stands = block["t"] >= 0
@@ -94,7 +97,6 @@ class Intervals:
         push = recipe.gain * (missed - self._beyond)
         push *= bounded
         block["correction"][...] += push.astype(np.float32)
-        error = y - block["yhat"]
         self._keep(row, block, np.where(stands, error, 0.0), stands)
         if not L:
             return Settlement(bounded, missed, error)

@@ -48,9 +48,11 @@ class Kalman:
         bounded: NDArray[np.float32] = np.maximum(moves[: recipe.moves], np.float32(-recipe.clip))
         return np.minimum(bounded, np.float32(recipe.clip), out=bounded)
 
-    def forecast(self, block: Columns, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    def forecast(
+        self, block: Columns, x: NDArray[np.float32], out: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
         """(n,) θ·x, in scales."""
-        forecast: NDArray[np.float32] = np.einsum("kn,kn->n", x, block["kalman_theta"])
+        forecast: NDArray[np.float32] = np.einsum("kn,kn->n", x, block["kalman_theta"], out=out)
         return forecast
 
     def learn(

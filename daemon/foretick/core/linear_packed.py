@@ -43,9 +43,11 @@ class PackedLinear:
         whole[self._i, self._j] = whole[self._j, self._i] = np.arange(packed_size(k))
         self._whole = whole.reshape(-1)
 
-    def forecast(self, block: Columns, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    def forecast(
+        self, block: Columns, x: NDArray[np.float32], out: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
         """(n,) θ·x, in scales, from (k, n) features."""
-        forecast: NDArray[np.float32] = np.einsum("kn,kn->n", x, block["linear_theta"])
+        forecast: NDArray[np.float32] = np.einsum("kn,kn->n", x, block["linear_theta"], out=out)
         return forecast
 
     def learn(

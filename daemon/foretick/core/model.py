@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from foretick.core import experts
+from foretick.core import experts, scaling
 from foretick.core.arena import Arena
 from foretick.core.block import padded
 from foretick.core.device import CPU
 from foretick.core.horizon import Horizons
 from foretick.core.horizon_scores import HorizonTally
 from foretick.core.lstm_device import stepper_of
+from foretick.core.outputs import output_names
 from foretick.core.parts import exogenous_of, intervals_of, recorder_of, senses_of, shape_of
-from foretick.core.scaling import RunningMeans, bounded_size, in_scales, rescale
+from foretick.core.scaling import RunningMeans, in_scales, rescale
 from foretick.core.scores import Tally
 from foretick.core.tracking import Tracking
 from foretick.core.verdicts import FORECAST, in_order, judge
@@ -65,6 +66,8 @@ class Model:
         self.watch: Callable[[list[bytes], NDArray[np.float32]], None] | None = None
         self._place = {name: place for place, name in enumerate(self.experts)}
         self._prior = experts.priors(len(self.experts), recipe.mix)
+        self._clip = np.float32(recipe.mix.clip)
+        self._outputs = len(output_names(recipe.interval.levels, recipe.horizon))
         self.arena = Arena(recipe, len(self.experts))
         self._features, self._ensemble = senses_of(self.arena, recipe)
         self._exogenous = exogenous_of(self.arena, recipe)
@@ -106,8 +109,9 @@ class Model:
             ts, block = ticks.ts[places], self.arena.gather(rows[places])
         row, y, m = rows[places], ticks.y[places], len(at)
         y, others = (y, None) if y.ndim == 1 else (y[:, 0], y[:, 1:])
-        moves, anomaly = self._reveal(m, row, block, y, ts)
-        told, weight = self._forecast(m, row, block, moves, others, anomaly)
+        [recorded] = (self.arena.slots[row[:m]] >= 0).nonzero()
+        moves, anomaly = self._reveal(m, row, block, y, ts, recorded)
+        told, weight = self._forecast(m, row, block, moves, others, anomaly, recorded)
         self.arena.scatter(row[:m], block)
         answer.values[places] = told.T
         answer.warm[places] = block["t"] >= self.recipe.cold_ticks
@@ -115,38 +119,47 @@ class Model:
             self.watch([ticks.series[i] for i in at.tolist()], weight.T)
 
     # Of the arrays below, the first m columns are series of the round; what lies behind them repeats the m-th.
+    # `recorded` are the places of those that are learned from.
 
     def _reveal(
-        self, m: int, row: NDArray[np.int64], block: Block, y: NDArray[np.float64], ts: NDArray[np.int64]
+        self,
+        m: int,
+        row: NDArray[np.int64],
+        block: Block,
+        y: NDArray[np.float64],
+        ts: NDArray[np.int64],
+        recorded: NDArray[np.int64],
     ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         """The actual arrives: score, let the mix and the experts learn, move everything on by one tick.
 
         Returns:
             (16, n) the latest moves where the features know them; (n,) the anomaly scores.
         """
-        slot = self.arena.slots[row[:m]]
         begun = self._begin(m, row, block, y, ts) if block.youngest < 0 else 0
-        d, error = y - block["y"], y - block["yhat"]
+        errors = y - block["standing"]
+        d, error = errors
         z = self._outcome(d, block)
         recent = self._features.recall(row, block)
-        settlement = self.intervals.settle(row, block, y)
+        settlement = self.intervals.settle(row, block, y, error)
         self.tally.cover(settlement.bounded[:m], settlement.held[:, :m])
         settled = self._horizons.settle(row[:m], block, y[:m]) if self._horizons else None
-        self._record_outcomes(slot, z, settled)
+        if len(recorded):
+            self._record_outcomes(recorded, self.arena.slots[row[recorded]], z, settled)
         lesson = self._ensemble.meet(block, z, recent)
 
         block["t"] += 1
         block.youngest += 1
-        self._average(block, d, error, z, ts - block["ts"], lesson)
-        experts.update_mix(block, z, self.recipe.mix)
-        self._ensemble.learn(row[:m], block, z, lesson)
-        self._features.observe(row, block, z)
         np.subtract(ts, block["ts"], out=block["gap"])
         block["ts"][...] = ts
         block["y"][...] = y
         block["late_run"][...] = 0
+        sizes, excess = np.abs(errors), block["phat"] - z
+        self._average(block, sizes, excess, lesson)
+        experts.update_mix(block, excess, self.recipe.mix)
+        self._ensemble.learn(row[:m], block, z, lesson)
+        self._features.observe(row, block, z)
         rescale(block, d, self._kept)
-        self._score(m - begun, error[:m], d[:m], block["move"][:m])
+        self._score(m - begun, sizes[:, :m], block["move"][:m])
         if settled is not None:
             self.horizon_tally.add(settled, block["move"][:m])
         return self._features.take(row, block, d, recent), settlement.anomaly
@@ -169,53 +182,43 @@ class Model:
 
     def _outcome(self, d: NDArray[np.float64], block: Block) -> NDArray[np.float32]:
         """(n,) z: what the standing forecasts met, in scales, clipped."""
-        clip, change = self.recipe.mix.clip, in_scales(d, block["per_scale"])
+        clip, change = self.recipe.mix.clip, in_scales(d, block)
         return np.minimum(np.maximum(change, -clip, out=change), clip, out=change).astype(np.float32)
 
     def _average(
         self,
         block: Block,
-        d: NDArray[np.float64],
-        error: NDArray[np.float64],
-        z: NDArray[np.float32],
-        gap: NDArray[np.int64],
+        sizes: NDArray[np.float64],
+        excess: NDArray[np.float32],
         lesson: Lesson | None,
     ) -> None:
-        """Take what this tick tells of sizes into the running means."""
-        size = np.abs(d)
-        bounded = bounded_size(size, block, self.recipe.scaling)
-        values = {
-            "move": size,
-            "mean_naive": size,
-            "scale": bounded,
-            "fast": bounded,
-            "mean_error": np.abs(error),
-            "spacing": np.maximum(gap, 0),
-            "mix_loss": np.abs(block["phat"] - z),
-        }
+        """Take what this tick tells of sizes into the running means: |d| and |y − ŷ|, p − z, and the gap."""
+        values = np.empty_like(block["means"])
+        values[scaling.MOVES] = sizes[0]
+        values[scaling.SCALES] = scaling.bounded_size(sizes[0], block, self.recipe.scaling)
+        values[scaling.ERROR] = sizes[1]
+        values[scaling.SPACING] = np.maximum(block["gap"], 0)
+        values[scaling.LOSS] = np.abs(excess)
         if isinstance(self.intervals, Tracking):
-            values["residual_fast"] = self.intervals.residual(block, error)
+            values[scaling.RESIDUAL] = self.intervals.residual(block, sizes[1])
         if lesson is not None:
-            values |= lesson.sizes
+            values[scaling.SIZES] = lesson.size
         self._means.update(block, values)
 
-    def _score(
-        self, scored: int, error: NDArray[np.float64], d: NDArray[np.float64], move: NDArray[np.float64]
-    ) -> None:
-        """Tally errors in mean moves; series that never moved have none."""
-        sizes = np.abs(np.stack([error, d]))
+    def _score(self, scored: int, sizes: NDArray[np.float64], move: NDArray[np.float64]) -> None:
+        """Tally (2, m) errors in mean moves; series that never moved have none."""
         if np.minimum.reduce(move) > 0:
-            sizes /= move
+            sizes = sizes / move
         else:
             sizes = np.divide(sizes, move, out=np.zeros_like(sizes), where=move > 0)
         self.tally.add(scored, sizes)
 
-    def _record_outcomes(self, slot: NDArray[np.int32], z: NDArray[np.float32], settled: Settled | None) -> None:
-        recorded = np.flatnonzero(slot >= 0)
-        if len(recorded):
-            self.recorder.reveal(slot[recorded], z[recorded])
-            if settled is not None:
-                self.recorder.reveal_further(slot[recorded], settled.z[recorded])
+    def _record_outcomes(
+        self, recorded: NDArray[np.int64], slot: NDArray[np.int32], z: NDArray[np.float32], settled: Settled | None
+    ) -> None:
+        self.recorder.reveal(slot, z[recorded])
+        if settled is not None:
+            self.recorder.reveal_further(slot, settled.z[recorded])
 
     def _forecast(
         self,
@@ -225,6 +228,7 @@ class Model:
         moves: NDArray[np.float32],
         others: NDArray[np.float64] | None,
         anomaly: NDArray[np.float64],
+        recorded: NDArray[np.int64],
     ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
         """Step the LSTM from the carried state, blend the experts, and let the forecasts stand.
 
@@ -234,52 +238,67 @@ class Model:
         heard = self._exogenous.take(row, block, others) if self._exogenous and others is not None else None
         sight = self._features.see(row, block, moves, heard)
         self._ensemble.forecast_linear(row[:m], block, sight)
-        self._record_inputs(self.arena.slots[row[:m]], sight.x, block)
+        if len(recorded):
+            x, h, c = (columns[:, recorded].T for columns in (sight.x, block["h"], block["c"]))
+            self.recorder.record(self.arena.slots[row[recorded]], x, h, c)
         zhat, block["h"][...], block["c"][...] = self.stepper.step(sight.x, block["h"], block["c"])
         self._mend(m, block, zhat)
         self._ensemble.forecast_readout(row[:m], block, sight.x)
-        weight, warm = self._blend(block, sight.seasonal, zhat)
+        weight, warm = self._blend(m, block, sight.seasonal, zhat)
         self.tally.weigh(weight[:, :m])
         self.intervals.bound(row[:m], block)
-        told = [block["yhat"][None]]
-        if self.recipe.interval.levels:
-            told += [self.intervals.told(block), anomaly[None]]
+        told = np.empty((self._outputs, len(row)))
+        told[0] = block["yhat"]
+        if near := 2 * len(self.recipe.interval.levels):
+            told[1 : near + 1] = self.intervals.told(block)
+            told[near + 1] = anomaly
         if self._horizons:
             far = self._horizons.forecast(row[:m], block, self.stepper.further(sight.x, block["h"]), sight, warm)
-            told.append(far.take(np.minimum(np.arange(len(row)), m - 1), axis=0).T)
-        return np.concatenate(told), weight[:, :m]
-
-    def _record_inputs(self, slot: NDArray[np.int32], x: NDArray[np.float32], block: Block) -> None:
-        recorded = np.flatnonzero(slot >= 0)
-        if len(recorded):
-            x, h, c = (columns[:, recorded].T for columns in (x, block["h"], block["c"]))
-            self.recorder.record(slot[recorded], x, h, c)
+            told[-far.shape[1] :] = far.take(np.minimum(np.arange(len(row)), m - 1), axis=0).T
+        return told, weight[:, :m]
 
     def _mend(self, m: int, block: Block, zhat: NDArray[np.float32]) -> None:
         """Reset the state of series whose network came apart."""
-        bad = ~np.isfinite(zhat)
-        if not np.logical_or.reduce(bad):
+        sound = np.isfinite(zhat)
+        if np.logical_and.reduce(sound):
             return
+        bad = ~sound
         self.poisoned += int(np.count_nonzero(bad[:m]))
         zhat[bad] = 0
         block["h"][:, bad] = 0
         block["c"][:, bad] = 0
 
     def _blend(
-        self, block: Block, seasonal: NDArray[np.float64], zhat: NDArray[np.float32]
+        self, m: int, block: Block, seasonal: NDArray[np.float64], zhat: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Let the next tick's forecast stand; (K, n) the weights of its experts, (n,) whether it is more than naive."""
-        clip, expert, cold_ticks = self.recipe.mix.clip, block["expert"], self.recipe.cold_ticks
+        clip, expert = self._clip, block["expert"]
         expert[experts.SEASONAL_NAIVE] = seasonal
         if experts.EWMA in self._place:
             ewma = -block["deviation"][experts.EWMA_AVERAGE] * block["per_scale"]
             expert[self._place[experts.EWMA]] = ewma.clip(-clip, clip)
-        np.minimum(np.maximum(zhat, np.float32(-clip)), np.float32(clip), out=expert[self._place[experts.LSTM]])
+        np.minimum(np.maximum(zhat, -clip), clip, out=expert[self._place[experts.LSTM]])
         weight = self.weights(block)
         phat = block["phat"]
         np.einsum("kn,kn->n", weight, expert, out=phat)
-        np.minimum(np.maximum(phat, np.float32(-clip), out=phat), np.float32(clip), out=phat)
-        warm = (block["t"] >= cold_ticks) & (block["per_scale"] > 0)
+        np.minimum(np.maximum(phat, -clip, out=phat), clip, out=phat)
+        warm = (block["t"] >= self.recipe.cold_ticks) & (block["per_scale"] > 0)
         phat *= warm
         np.add(block["y"], block["scale"] * phat, out=block["yhat"])
+        sound = np.isfinite(block["numbers"])
+        if not np.logical_and.reduce(sound, axis=None):
+            self._heal(m, block, weight, sound)
         return weight, warm
+
+    def _heal(self, m: int, block: Block, weight: NDArray[np.float32], sound: NDArray[np.bool_]) -> None:
+        """Reset what is not finite of series of which anything is, and their mix; naive for once."""
+        lost = ~np.logical_and.reduce(sound, axis=0)
+        self.poisoned += int(np.count_nonzero(lost[:m]))
+        self._ensemble.mend(block)
+        block["numbers"][~sound] = 0
+        for name in ("expert", "regret", "regret_square", "phat"):
+            block[name][..., lost] = 0
+        weight[:, lost] = self._prior[:, None]
+        np.copyto(block["scale"], block["move"], where=lost & (block["scale"] == 0))
+        np.copyto(block["yhat"], block["y"], where=lost)
+        scaling.invert(block)

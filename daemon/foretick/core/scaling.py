@@ -17,8 +17,6 @@ import numpy as np
 from foretick.core.recipe import TrackingRecipe
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from numpy.typing import NDArray
 
     from foretick.core.block import Block
@@ -49,6 +47,11 @@ def running_means(recipe: Recipe) -> dict[str, float]:
     return rates
 
 
+# Their rows among all of them.
+MOVES, SCALES, ERROR, SPACING, LOSS, RESIDUAL = slice(0, 2), slice(2, 4), 4, 5, 6, 7
+SIZES = slice(-2, None)  # of the compact experts' errors
+
+
 class RunningMeans:
     """All running means of a series as one: m ← m + max(rate, 1/t)(v − m) at its t-th outcome.
 
@@ -58,15 +61,16 @@ class RunningMeans:
     def __init__(self, recipe: Recipe) -> None:
         rates = running_means(recipe)
         self._rates = np.array(list(rates.values()))[:, None]
-        self._place = {name: place for place, name in enumerate(rates)}
         self._grown = int(np.ceil(1.0 / min(rates.values())))  # ticks from which 1/t is below every rate
 
-    def update(self, block: Block, values: Mapping[str, NDArray[np.float64]]) -> None:
-        """Take in the newest value of each, by name; the block's t counts the tick already."""
-        means = block["means"]
-        change = np.empty_like(means)
-        for name, value in values.items():
-            change[self._place[name]] = value
+    def update(self, block: Block, values: NDArray[np.float64]) -> None:
+        """Take in the newest value of each, in the order of the records; the block's t counts the tick already.
+
+        Args:
+            block: columns.
+            values: one row for each mean; used up.
+        """
+        means, change = block["means"], values
         change -= means
         if block.youngest >= self._grown:
             change *= self._rates
@@ -81,11 +85,11 @@ def outcome(d: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray[np.fl
     return np.where(known, d / np.where(known, scale, 1.0), np.sign(d))
 
 
-def in_scales(d: NDArray[np.float64], per_scale: NDArray[np.float64]) -> NDArray[np.float64]:
+def in_scales(d: NDArray[np.float64], block: Block) -> NDArray[np.float64]:
     """(n,) a change in scales, of which a constant series has none: there, its sign."""
-    z: NDArray[np.float64] = d * per_scale
-    if np.count_nonzero(per_scale) < len(d):
-        z = np.where(per_scale > 0, z, np.sign(d))
+    z: NDArray[np.float64] = d * block["per_scale"]
+    if not block.all_move:
+        z = np.where(block["per_scale"] > 0, z, np.sign(d))
     return z
 
 
@@ -101,10 +105,17 @@ def bounded_size(size: NDArray[np.float64], block: Block, recipe: ScalingRecipe)
 
 def rescale(block: Block, d: NDArray[np.float64], keep: NDArray[np.float64]) -> None:
     """Take d into the deviations, of which each keeps its (1 − rate, 1) share, and note the new scale's inverse."""
-    deviation, scale = block["deviation"], block["scale"]
+    deviation = block["deviation"]
     deviation += d
     deviation *= keep
-    if np.minimum.reduce(scale) > TINY:
+    invert(block)
+
+
+def invert(block: Block) -> None:
+    """Note the inverse of each scale."""
+    scale = block["scale"]
+    block.all_move = bool(np.minimum.reduce(scale) > TINY)
+    if block.all_move:
         np.divide(1.0, scale, out=block["per_scale"])
     else:
         known = scale > TINY

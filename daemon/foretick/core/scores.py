@@ -96,10 +96,10 @@ class Tally:
         return Tally(weight=np.zeros(experts), covered=np.zeros(levels, np.int64))
 
     def add(self, scored: int, sizes: NDArray[np.float64]) -> None:
-        """Score forecasts by the (2, n) sizes of their errors and of the naive ones, in mean moves."""
+        """Score forecasts by the (2, n) sizes of the naive errors and of theirs, in mean moves."""
         self.scored += scored
-        error, naive = np.add.reduce(sizes, axis=1).tolist()
-        squared, naive_squared = np.einsum("kn,kn->k", sizes, sizes).tolist()
+        naive, error = np.add.reduce(sizes, axis=1).tolist()
+        naive_squared, squared = np.add.reduce(np.square(sizes), axis=1).tolist()
         self.abs_error += error
         self.naive_abs_error += naive
         self.squared_error += squared

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from foretick.core.recipe import TrackingRecipe
 
 _MEAN_TO_DEVIATION = 1.25  # √(π/2): the standard deviation of a Gaussian over its mean absolute value
-_SIGNS = np.array([-1.0, 1.0])  # of lower and upper sides
+_SIGNS = np.array([-1.0, 1.0])[:, None, None]  # of lower and upper sides
 
 
 class Tracking:
@@ -45,15 +45,18 @@ class Tracking:
         self._recipe, self._clip = recipe, clip
         beyond = (1.0 - np.array(recipe.levels)) / 2
         start = [_MEAN_TO_DEVIATION * NormalDist().inv_cdf(1.0 - a) for a in beyond.tolist()]
-        self._beyond = beyond[None, :, None]  # (1, L, 1) share of actuals beyond each bound
+        share = beyond[:, None]  # (L, 1) of actuals beyond each bound
+        self._widen, self._narrow = recipe.gain * (1.0 - share), recipe.gain * (0.0 - share)
         self._start = np.array([start, start], np.float32).reshape(-1, 1)  # (2L, 1)
 
     def told(self, block: Block) -> NDArray[np.float64]:
         """(2L, n) bounds of the standing forecasts as the wire tells them: lower and upper of each level in turn."""
-        reach = self._reach(block)
-        reach *= _SIGNS[:, None, None]
-        reach += block["yhat"]
-        sides: NDArray[np.float64] = reach.swapaxes(0, 1).reshape(2 * reach.shape[1], reach.shape[2])
+        reach, yhat = self._reach(block), block["yhat"]
+        sides = np.empty_like(reach)
+        levels = sides.reshape(-1, 2, len(yhat))
+        np.subtract(yhat, reach[0], out=levels[:, 0])
+        np.add(yhat, reach[1], out=levels[:, 1])
+        sides = sides.reshape(-1, len(yhat))
         if block.youngest <= self._recipe.warm_residuals:
             sides[:, block["t"] <= self._recipe.warm_residuals] = np.nan
         return sides
@@ -62,7 +65,8 @@ class Tracking:
         self,
         row: NDArray[np.int64],  # noqa: ARG002  as `Intervals.settle`; nothing is kept beside the records
         block: Block,
-        y: NDArray[np.float64],
+        y: NDArray[np.float64],  # noqa: ARG002  likewise
+        error: NDArray[np.float64],
     ) -> Settlement:
         """Compare actuals with the standing bounds, and learn from both; the block's `t` counts neither yet.
 
@@ -70,20 +74,20 @@ class Tracking:
             row: (n,) rows.
             block: (n,) columns before the tick.
             y: (n,) actuals.
+            error: (n,) y − ŷ.
         """
-        recipe, t = self._recipe, block["t"]
+        recipe, t, correction = self._recipe, block["t"], block["correction"]
         calibrated = t > recipe.warm_residuals
-        error = y - block["yhat"]
         reach = self._reach(block)
-        missed = np.multiply.outer(_SIGNS, error)[:, None] > reach
-        push = recipe.gain * (missed - self._beyond)
-        push *= calibrated
-        correction = block["correction"]
+        missed = error * _SIGNS > reach
+        push = np.where(missed, self._widen, self._narrow)
+        if block.youngest <= recipe.warm_residuals:
+            push *= calibrated
         correction += push.reshape(correction.shape)
         if block.youngest <= recipe.warm_residuals:
             first = t == recipe.warm_residuals  # their first bounds stand next
             correction[:, first] = self._start
-        held = ~np.logical_or.reduce(missed, axis=0) & calibrated
+        held = calibrated > np.logical_or.reduce(missed, axis=0)
         if not recipe.levels:
             return Settlement(calibrated & False, held, error)
         anomaly = anomaly_of(error, reach[:, -1])
@@ -91,11 +95,10 @@ class Tracking:
             anomaly[~calibrated] = np.nan
         return Settlement(calibrated, held, anomaly)
 
-    def residual(self, block: Block, error: NDArray[np.float64]) -> NDArray[np.float64]:
+    def residual(self, block: Block, size: NDArray[np.float64]) -> NDArray[np.float64]:
         """(n,) |y − ŷ| in scales, as it is averaged."""
-        size: NDArray[np.float64] = np.abs(error)
         u: NDArray[np.float64] = np.minimum(size * block["per_scale"], self._clip)
-        if np.count_nonzero(block["per_scale"]) < len(u):
+        if not block.all_move:
             u = np.where(block["per_scale"] > 0, u, np.sign(size))
         return u
 
