@@ -4,8 +4,9 @@
 
 For each number of series, in a process of its own: the engine without learning takes ticks in batches of 1,000, spread
 over all series. "First" is the cost of a tick that begins a series, "steady" that of later ones, both on the core.
-"Resident" is what the process grew by since it was empty: state, name index, buffers. Of 100,000 series and more also
-how long a checkpoint holds the loop up, and how long one takes from its file into an engine.
+"Resident" is what the process grew by since it was empty: state, name index, buffers; "with checkpoints" what it grew
+by once one was copied. Of 100,000 series and more also how long a checkpoint holds the loop up, and how long one takes
+from its file into an engine, both on the core. Of the largest number, where its bytes go.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
@@ -29,7 +30,7 @@ from rig import circumstances, server, table
 
 from foretick.app.backtest.plot import new_figure, save
 from foretick.app.marks import Mark
-from foretick.app.states import Identity, State, pack_state, unpack_state
+from foretick.app.states import Identity, State, check_fit, pack_state, unpack_state
 from foretick.core.engine import Engine
 from foretick.core.profiles import PROFILES
 from foretick.core.records import Ticks
@@ -52,14 +53,16 @@ SPACING_MS = 60_000
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What one number of series came to: µs per tick, bytes per series, ms and s."""
+    """What one number of series came to: µs per tick, bytes per series, ms and s on the core."""
 
     series: int
     first: float
     steady: float
     resident: float
+    copied: float | None = None
     pause_ms: float | None = None
     restore_seconds: float | None = None
+    parts: dict[str, float] = field(default_factory=dict)
 
 
 class Load:
@@ -106,7 +109,9 @@ def measured(recipe: Recipe, n_series: int) -> Found:
         return found
     room = Room()
     pause_ms = median(_pause_ms(load, room) for _ in range(3))
-    return replace(found, pause_ms=pause_ms, restore_seconds=_restore_seconds(load, room, recipe))
+    copied = (resident_bytes() - before) / n_series
+    seconds = _restore_seconds(load, room, recipe)
+    return replace(found, copied=copied, pause_ms=pause_ms, restore_seconds=seconds, parts=_parts(load.engine))
 
 
 def _pause_ms(load: Load, room: Room) -> float:
@@ -114,16 +119,16 @@ def _pause_ms(load: Load, room: Room) -> float:
     room.reset()
     longest = 0.0
     while True:
-        begun = time.perf_counter()
+        begun = time.thread_time()
         load.engine.begin_snapshot(room)
-        longest = max(longest, time.perf_counter() - begun)
+        longest = max(longest, time.thread_time() - begun)
         room.copy_ahead()
         load.batches(BATCH)
         if load.engine.is_close(room):
             break
-    begun = time.perf_counter()
+    begun = time.thread_time()
     load.engine.snapshot(room)
-    return max(longest, time.perf_counter() - begun) * 1000
+    return max(longest, time.thread_time() - begun) * 1000
 
 
 def _restore_seconds(load: Load, room: Room, recipe: Recipe) -> float:
@@ -135,12 +140,27 @@ def _restore_seconds(load: Load, room: Room, recipe: Recipe) -> float:
         store.generations()
         generation = store.write(pack_state(state), lambda _seconds: None)
         store.switch(generation)
-        begun = time.perf_counter()
-        contents = unpack(store.read(generation, lambda: None))
-        Engine(recipe).restore(unpack_state(contents).snapshots["default"])
-        seconds = time.perf_counter() - begun
+        engine = Engine(recipe)
+        begun = time.thread_time()
+        snapshot = unpack_state(unpack(store.read(generation, lambda: None))).snapshots["default"]
+        check_fit(engine, snapshot)
+        engine.restore(snapshot)
+        seconds = time.thread_time() - begun
         store.close()
     return seconds
+
+
+def _parts(engine: Engine) -> dict[str, float]:
+    """Bytes per series by what they are for; the objects of Python as it gives them out, in steps of 16."""
+    arena = engine._arena  # noqa: SLF001  a bench looks inside
+    names, n = arena.names, len(arena)
+    found: dict[str, float] = {name: array[:1].nbytes for name, array in arena.table.views(n).items()}
+    found["ids, objects"] = sum(-(-sys.getsizeof(name) // 16) * 16 for name in names.by_row) / n
+    found["rows, objects"] = 32.0
+    found["ids by row, list"] = sys.getsizeof(names.by_row) / n
+    found["rows by id, dict"] = sys.getsizeof(names.row_of) / n
+    found["ids joined"] = names.joined().nbytes / n
+    return found
 
 
 def apart(profile: str, n_series: int, window: int | None = None) -> Found:
@@ -196,13 +216,17 @@ def main() -> None:
             f"{one.first:.1f}",
             f"{one.steady:.1f}",
             f"{one.resident:,.0f}" if one.series >= 10_000 else "–",
+            f"{one.copied:,.0f}" if one.copied else "–",
             f"{one.pause_ms:.1f}" if one.pause_ms else "–",
             f"{one.restore_seconds:.2f}" if one.restore_seconds else "–",
         ]
         for one in found
     ]
-    header = ["series", "first tick, µs", "steady, µs", "bytes per series", "checkpoint pause, ms", "restore, s"]
+    header = ["series", "first tick, µs", "steady, µs", "bytes per series", "with checkpoints"]
+    header += ["checkpoint pause, ms", "restore, s"]
     print(f"\n## Scale, profile {options.profile}\n\n{about}\n\n{table(header, rows)}\n")
+    parts = sorted(found[-1].parts.items(), key=lambda part: -part[1])
+    print(table(["part", "bytes per series"], [[name, f"{size:,.1f}"] for name, size in parts if size]), end="\n\n")
     print(table(["window, ticks", "steady, µs"], [[f"{w:,}", f"{one.steady:.1f}"] for w, one in windows]), flush=True)
     draw(found, windows, options.out)
 

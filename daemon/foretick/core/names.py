@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,9 +30,9 @@ class Names:
         self.row_of: dict[bytes, int] = {}
         self.changes: list[int] = []
         self._free: list[int] = []  # a heap, so that the first is taken first
-        self._pieces: list[bytes] = []  # the ids of each stretch, joined
+        self._joined = b""  # all ids, by row
+        self._pieces: list[bytes | memoryview] = []  # the parts of that, by stretch
         self._changes_joined: list[int] = []
-        self._joined = np.zeros(0, np.uint8)
 
     def __len__(self) -> int:
         """Rows, free ones included."""
@@ -75,21 +76,23 @@ class Names:
 
     def joined(self) -> NDArray[np.uint8]:
         """All series ids one after another, by row; a million are not joined anew while the loop waits."""
-        if self._changes_joined == self.changes:
-            return self._joined
-        self._pieces += [b""] * (len(self.changes) - len(self._pieces))
-        for stretch in changed(self._changes_joined, self.changes):
-            names = self.by_row[stretch * STRETCH_ROWS : (stretch + 1) * STRETCH_ROWS]
-            self._pieces[stretch] = b"".join(filter(None, names))
-        self._changes_joined = self.changes.copy()
-        self._joined = np.frombuffer(b"".join(self._pieces), np.uint8)
-        return self._joined
+        if self._changes_joined != self.changes:
+            self._pieces += [b""] * (len(self.changes) - len(self._pieces))
+            for stretch in changed(self._changes_joined, self.changes):
+                names = self.by_row[stretch * STRETCH_ROWS : (stretch + 1) * STRETCH_ROWS]
+                self._pieces[stretch] = b"".join(filter(None, names))
+            self._joined = b"".join(self._pieces)
+            self._changes_joined = self.changes.copy()
+            ends = accumulate(map(len, self._pieces), initial=0)
+            self._pieces = [memoryview(self._joined)[begin:end] for begin, end in pairwise(ends)]
+        return np.frombuffer(self._joined, np.uint8)
 
     def restore(self, by_row: Sequence[bytes | None], row_of: Mapping[bytes, int]) -> None:
         """Become the names that are these, both ways."""
         self.by_row, self.row_of = list(by_row), dict(row_of)
         self._free = [row for row, name in enumerate(by_row) if name is None]  # ascending: a heap
-        self.changes, self._changes_joined = [1] * -(-len(by_row) // STRETCH_ROWS), []
+        self.changes = [1] * -(-len(by_row) // STRETCH_ROWS)
+        self._changes_joined, self._pieces = [], []
         self.joined()
 
 
