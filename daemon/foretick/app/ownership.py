@@ -19,7 +19,15 @@ import structlog
 from foretick.app.patience import StopRequested
 from foretick.app.sharing import decide
 from foretick.app.tenure import Tenure
-from foretick.errors import CommandFailed, ConnectionLost, ForetickError, ServerRefused, StateUnreadable, UsageError
+from foretick.errors import (
+    CommandFailed,
+    ConnectionLost,
+    DeviceFailed,
+    ForetickError,
+    ServerRefused,
+    StateUnreadable,
+    UsageError,
+)
 from foretick.ports.positions import StreamKeys
 from foretick.ports.registry import RollCall
 from foretick.ports.wire import lease_key
@@ -204,7 +212,7 @@ class Ownership:
                 if tenure.stood_still:  # another has it now: not to and fro between two that both cannot
                     self._resting[partition] = time.monotonic() + REST_MAX_SECONDS, REST_MAX_SECONDS
                 continue
-            if not self._tenures or (isinstance(error, ForetickError) and error.exit_code == StateUnreadable.exit_code):
+            if not self._tenures or isinstance(error, StateUnreadable | DeviceFailed):
                 raise error
             if isinstance(error, UsageError):
                 log.error("partition_refused", partition=tenure.name, reason=str(error))

@@ -56,8 +56,8 @@ class DeviceStepper(Stepper):
         is_pinned = torch.device(device).type == "cuda"
         self._sent = torch.zeros(shape.inputs + 2 * shape.carried, columns, pin_memory=is_pinned)
         self._received = torch.zeros(1 + 2 * shape.carried, columns, pin_memory=is_pinned)
-        self._before = torch.zeros_like(self._sent, device=device)
-        self._after = torch.zeros_like(self._received, device=device)
+        self._before = torch.zeros(self._sent.shape, device=device)
+        self._after = torch.zeros(self._received.shape, device=device)
 
     def step(
         self, x: NDArray[np.float32], h: NDArray[np.float32], c: NDArray[np.float32]
