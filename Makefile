@@ -53,6 +53,7 @@ format: $(VENV)/.installed ## rewrite the code in the house style
 bench: $(VENV)/.installed ## speed beside peers, into docs/speed.json and docs/speed.svg; a quiet machine, 11 minutes: RUNS=5 SCALE=0.2
 	@cd bench && ../$(BIN)/python throughput.py --runs $(RUNS) --scale $(SCALE) --json ../docs/speed.json
 	@cd bench && ../$(BIN)/python latency.py --json ../docs/speed.json
+	@cd bench && ../$(BIN)/python parts.py --json ../docs/speed.json
 	@cd bench && ../$(BIN)/python metrics.py
 	@$(BIN)/python docs/scripts/speed.py
 

@@ -39,7 +39,7 @@ from rig import (
 from foretick.app.progress import progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 TURN_TICKS = 50
 COLD_TICKS = 5  # of a turn: the consumer was idle before it
@@ -111,11 +111,13 @@ class Lane:
         return seconds
 
 
-def measure(client: redis.Redis, lanes: list[Lane], ticks: int, advance: Callable[[int], None]) -> list[Lane]:
+def measure(client: redis.Redis, lanes: list[Lane], ticks: int) -> list[Lane]:
+    title, total = f"{lanes[0].n_series} series", ticks * len(lanes)
     with contextlib.ExitStack() as stack:
         for lane in lanes:
             stack.callback(lane.close)
             stack.enter_context(lane.open())
+        advance = stack.enter_context(progress(total, title, "ticks", plain_seconds=PLAIN_SECONDS))
         while len(lanes[0].seconds) < ticks:
             for lane in lanes:
                 lane.turn()
@@ -208,12 +210,10 @@ def main() -> None:
         lanes_of = [partial(peers, client, options.profile, n) for n in sizes]
         if options.flat:
             lanes_of.append(partial(ages, client, options.profile, options.flat))
-        total = options.ticks * (len(sizes) * len(peer_kinds(options.profile, 1)) + 2 * bool(options.flat))
-        with progress(total, "latency", "ticks", plain_seconds=PLAIN_SECONDS) as advance:
-            for make_lanes in lanes_of:
-                here = found(measure(client, make_lanes(), options.ticks, advance))
-                print(f"\n{report(here)}", flush=True)
-                rows += here
+        for make_lanes in lanes_of:
+            here = found(measure(client, make_lanes(), options.ticks))
+            print(f"\n{report(here)}", flush=True)
+            rows += here
     print("\nRatios are to the redis-py echo, of ages to the earlier one.", flush=True)
     if options.json:
         keep(options.json, "latency", {"about": about, "ticks": options.ticks, "rows": rows})

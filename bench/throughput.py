@@ -1,6 +1,6 @@
 """Ticks per second on one core: a stream that is full already is read to its end, Redis' own time included.
 
-    python bench/throughput.py [--runs 5] [--scale 1.0] [--only lean:1000,accurate:100] [--json FILE]
+    python bench/throughput.py [--runs 5] [--scale 1.0] [--only lean:1000,accurate:100] [--warm 650] [--json FILE]
 
 Timed from where all series are warm (or, of 100,000, all known) to the last forecast, so starting and importing do not
 count. All consumers take turns, run by run, so that a noisy machine troubles them alike. Besides wall time, the time
@@ -15,7 +15,7 @@ import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kinds import ECHO, LARGEST_READ_TICKS, Kind, deep_river, floor, off, on
 from rig import (
@@ -42,22 +42,35 @@ if TYPE_CHECKING:
 POLL_SECONDS = 0.02  # each poll costs the server about 20 µs: 0.1%
 DEADLINE_SECONDS = 300.0  # of one run
 PLAIN_SECONDS = 30.0  # between two lines of progress where nobody looks
-TICKS = 500_000  # of a stream, at full scale
+TICKS = 500_000  # timed on a stream, at full scale
+LEAST_ROUNDS = 2  # ticks of each series that are timed at any scale
 WARM_ROUNDS = 32  # ticks of a series: from then on its forecasts have intervals
-LEAST_ROUNDS = 40  # ticks of each series, whatever the scale; more are cold than not if they are less
-MANY_SERIES = 100_000  # of which so many rounds would take minutes: five of 500,000 ticks, and their forecasts are cold
-LEAST_ROUNDS_OF_MANY = 3
+CALM_ROUNDS = 650  # from then on a learning job comes after every 8 ticks of a series, in the first 600 after every 2
 PEER_TICKS = 50_000  # of the quick ones, at least: 0.2 s and 0.8 s
 DEEP_TICKS = 400  # they take milliseconds each
 DEEP_READ = 50
-SIZES = {  # profile, series: share of the ticks, for where a round is of few series a tick is dear
-    ("lean", 10): 0.2,
-    ("lean", 1_000): 1.0,
-    ("lean", 10_000): 1.0,
-    ("lean", MANY_SERIES): 1.0,
-    ("balanced", 1_000): 0.4,
-    ("accurate", 100): 0.2,
-}
+
+
+class Size(NamedTuple):
+    """A stream that is read."""
+
+    profile: str
+    n_series: int
+    share: float = 1.0  # of the ticks: where a round is of few series a tick is dear
+    warm_rounds: int = WARM_ROUNDS  # ticks of each series before the clock runs
+
+    def __str__(self) -> str:
+        return f"{self.profile}:{self.n_series}"
+
+
+SIZES = (
+    Size("lean", 10, 0.2, CALM_ROUNDS),
+    Size("lean", 1_000),
+    Size("lean", 10_000),
+    Size("lean", 100_000, warm_rounds=1),  # more would take minutes: its forecasts are cold
+    Size("balanced", 1_000, 0.4),
+    Size("accurate", 100, 0.2),
+)
 STAGES = ("decode", "engine", "encode")  # of a turn of foretick: those in which it computes
 
 
@@ -97,37 +110,32 @@ class Cost:
 
 @dataclass(slots=True)
 class Plan:
-    """All trials on one stream."""
+    """All trials on one stream, and which ticks of each series are timed."""
 
-    profile: str
-    n_series: int
+    size: Size
+    rounds: str
     trials: list[Trial]
     costs: dict[str, list[Cost]] = field(default_factory=dict)
 
-    @property
-    def rounds(self) -> str:
-        first, last = self.trials[0].begin // self.n_series, self.trials[0].end // self.n_series
-        return f"ticks {first:,} to {last:,} of each"
 
-
-def plans(scale: float, chosen: list[tuple[str, int]]) -> list[Plan]:
+def plans(scale: float, chosen: list[Size]) -> list[Plan]:
     made = []
-    for profile, n_series in chosen:
-        least = LEAST_ROUNDS_OF_MANY if n_series >= MANY_SERIES else LEAST_ROUNDS
-        ticks = max(int(TICKS * scale * SIZES[profile, n_series]), least * n_series)
-        warm = WARM_ROUNDS * n_series
-        begin = warm if warm < ticks else n_series  # at least all are known
+    for size in chosen:
+        n_series = size.n_series
+        begin = size.warm_rounds * n_series
+        end = begin + max(int(TICKS * scale * size.share), LEAST_ROUNDS * n_series)
         trials = [
-            Trial(floor(n_series), begin, max(ticks, PEER_TICKS)),
+            Trial(floor(n_series), begin, max(end, begin + PEER_TICKS)),
             Trial(ECHO, 1, max(int(TICKS * scale / 5), PEER_TICKS)),  # its ticks are all alike, so fewer will do
-            Trial(off(profile), begin, ticks),
-            Trial(on(profile), begin, ticks),
+            Trial(off(size.profile), begin, end),
+            Trial(on(size.profile), begin, end),
         ]
-        if (profile, n_series) == ("lean", 10):
+        if str(size) == str(SIZES[0]):
             trials.append(Trial(deep_river(DEEP_READ), DEEP_READ, DEEP_TICKS))
         for missing in (trial.kind.name for trial in trials if trial.kind.command is None):
             print(f"left out: {missing}", flush=True)
-        made.append(Plan(profile, n_series, [trial for trial in trials if trial.kind.command]))
+        told = f"ticks {begin // n_series:,} to {end // n_series:,} of each"
+        made.append(Plan(size, told, [trial for trial in trials if trial.kind.command]))
     return made
 
 
@@ -166,13 +174,15 @@ def reach(count: Callable[[], int], target: int, running: Consumer) -> None:
         time.sleep(POLL_SECONDS)
 
 
-def measure(client: redis.Redis, plan: Plan, runs: int, advance: Callable[[int], None]) -> None:
-    stream = f"{{s{plan.n_series}}}:ticks"
-    fill(client, stream, max(trial.end for trial in plan.trials), plan.n_series)
-    for _ in range(runs):
-        for trial in plan.trials:
-            plan.costs.setdefault(trial.kind.name, []).append(run_once(client, trial, stream))
-            advance(1)
+def measure(client: redis.Redis, plan: Plan, runs: int) -> None:
+    n_series = plan.size.n_series
+    stream = f"{{s{n_series}}}:ticks"
+    fill(client, stream, max(trial.end for trial in plan.trials), n_series)
+    with progress(runs * len(plan.trials), str(plan.size), "runs", plain_seconds=PLAIN_SECONDS) as advance:
+        for _ in range(runs):
+            for trial in plan.trials:
+                plan.costs.setdefault(trial.kind.name, []).append(run_once(client, trial, stream))
+                advance(1)
     forget_readers(client, stream)
     client.delete(stream)
 
@@ -182,8 +192,8 @@ def found(plan: Plan, name: str) -> dict[str, Any]:
     costs = plan.costs[name]
     core = [cost.core for cost in costs]
     return {
-        "series": plan.n_series,
-        "profile": plan.profile,
+        "series": plan.size.n_series,
+        "profile": plan.size.profile,
         "rounds": plan.rounds,
         "consumer": name,
         "core_us": median(core),
@@ -236,11 +246,11 @@ def aims(rows: list[dict[str, Any]]) -> str:
     return "\n".join(f"- {line}" for line in told)
 
 
-def parsed(text: str) -> list[tuple[str, int]]:
-    chosen = [(profile, int(n)) for profile, _, n in (word.partition(":") for word in text.split(","))]
-    if unknown := [size for size in chosen if size not in SIZES]:
-        raise argparse.ArgumentTypeError(f"{unknown[0]} is none of {', '.join(f'{p}:{n}' for p, n in SIZES)}")
-    return chosen
+def parsed(text: str) -> list[Size]:
+    known = {str(size): size for size in SIZES}
+    if unknown := set(text.split(",")) - set(known):
+        raise argparse.ArgumentTypeError(f"{unknown.pop()} is none of {', '.join(known)}")
+    return [known[word] for word in text.split(",")]
 
 
 def main() -> None:
@@ -248,22 +258,24 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--scale", type=float, default=1.0, help="of 500,000 ticks")
     parser.add_argument("--only", type=parsed, default=[*SIZES], help="some of the sizes: lean:1000,accurate:100")
+    parser.add_argument(
+        "--warm", type=int, help=f"ticks of each series before the clock runs; {CALM_ROUNDS}: it learns calmly"
+    )
     parser.add_argument("--json", type=Path, help="all that was found goes here as well")
     options = parser.parse_args()
+    chosen = [size._replace(warm_rounds=options.warm or size.warm_rounds) for size in options.only]
     with server() as client:
         about = circumstances(client)
         shape = (
             f"Scale {options.scale:g}; medians of {options.runs} runs; reads of {LARGEST_READ_TICKS:,} ticks at most."
         )
         print(f"## Throughput on one core\n\n{about} {shape}", flush=True)
-        made, rows = plans(options.scale, options.only), []
-        total = options.runs * sum(len(plan.trials) for plan in made)
-        with progress(total, "throughput", "runs", plain_seconds=PLAIN_SECONDS) as advance:
-            for plan in made:
-                measure(client, plan, options.runs, advance)
-                here = [found(plan, name) for name in plan.costs]
-                print(f"\n{plan.profile}, {plan.n_series:,} series, {plan.rounds}:\n\n{report(here)}", flush=True)
-                rows += here
+        rows = []
+        for plan in plans(options.scale, chosen):
+            measure(client, plan, options.runs)
+            here = [found(plan, name) for name in plan.costs]
+            print(f"\n{plan.size}, {plan.rounds}:\n\n{report(here)}", flush=True)
+            rows += here
     print(f"\n{aims(rows)}", flush=True)
     if options.json:
         keep(options.json, "throughput", {"about": about, "scale": options.scale, "rows": rows})

@@ -1,8 +1,9 @@
-"""Draws docs/speed.svg from docs/speed.json, which `make bench` writes."""
+"""Draws docs/speed.svg and writes the tables of docs/performance.md from docs/speed.json, which `make bench` writes."""
 
 from __future__ import annotations
 
 import json
+import re
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 DOCS = Path(__file__).resolve().parents[1]
-FOUND, PICTURE = DOCS / "speed.json", DOCS / "speed.svg"
+FOUND, PICTURE, PAGE = DOCS / "speed.json", DOCS / "speed.svg", DOCS / "performance.md"
 WIDTH, LEFT, RIGHT = 720, 178, 128  # px; names stand to the left of the bars, figures to the right
 ROW, BAR, HEAD, LEGEND = 17, 11, 24, 30  # px: heights
 AIR = 1.04  # of the axis beyond the longest bar that is drawn whole
@@ -25,6 +26,7 @@ PARTS = {  # of a tick's time: its colour and its name
     "rest": ("expert-4", "client: socket, loop, model"),
     "learning": ("expert-5", "learning"),
 }
+PARTS_COLUMNS = ((("least", "median"), 1), (("alone_least", "alone"), 0))  # and digits behind the point
 COMPUTED = ("decode", "engine", "encode")
 
 
@@ -107,5 +109,61 @@ def picture(found: dict[str, Any]) -> str:
     return f'<svg viewBox="0 0 {WIDTH} {y + 8:.0f}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
 
 
+def throughput_table(found: dict[str, Any]) -> str:
+    """Every consumer on every stream, in Markdown."""
+    names = ("series", "ticks of each", "consumer", "ticks/s of the core", "µs per tick", "of it Redis", "of the floor")
+    lines = [f"| {' | '.join(names)} | of the echo |", "|---:|---:|---|---:|---:|---:|---:|---:|"]
+    for row in found["rows"]:
+        cells = [
+            f"{row['series']:,}",
+            row["rounds"].removeprefix("ticks ").removesuffix(" of each"),
+            row["consumer"],
+            f"{1e6 / row['core_us']:,.0f}",
+            f"{row['core_us']:,.1f} ({row['least_us']:,.1f}–{row['most_us']:,.1f})",
+            f"{row['server_us']:,.1f}",
+            *(f"{row[of]:.2f}" if row[of] else "–" for of in ("of_floor", "of_echo")),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    runs = len(found["rows"][0]["runs"])
+    return f"{found['about']} Scale {found['scale']:g}, medians of {runs} runs (least and most).\n\n" + "\n".join(lines)
+
+
+def latency_table(found: dict[str, Any]) -> str:
+    """The same of single ticks."""
+    lines = ["| series | consumer | p50 µs | p99 µs | p50 ratio | p99 ratio | core µs |"]
+    lines.append("|---:|---|---:|---:|---:|---:|---:|")
+    for row in found["rows"]:
+        cells = [f"{row['series']:,}", row["consumer"], *(f"{row[of]:,.0f}" for of in ("p50_us", "p99_us"))]
+        cells += [*(f"{row[of]:.2f}" for of in ("p50_ratio", "p99_ratio")), f"{row['core_us']:,.0f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return f"{found['about']} {found['ticks']:,} ticks of each consumer.\n\n" + "\n".join(lines)
+
+
+def parts_table(found: dict[str, Any]) -> str:
+    """What each part of a turn costs alone."""
+    lines = ["| part | µs per tick of 1,000: least | median | µs of a tick alone: least | median |"]
+    lines.append("|---|---:|---:|---:|---:|")
+    for name, micros in found.items():
+        many, one = ([f"{micros[of]:,.{digits}f}" for of in pair] for pair, digits in PARTS_COLUMNS)
+        lines.append(f"| {' | '.join([name, *many, *one])} |")
+    return "\n".join(lines)
+
+
+def with_table(whole: str, name: str, text: str) -> str:
+    """The page with this between the marks of that name."""
+    begin, end = f"<!-- {name}: written by docs/scripts/speed.py -->", f"<!-- end of {name} -->"
+    return re.sub(f"(?s)(?<={begin}\n).*(?={end})", lambda _: f"\n{text}\n\n", whole)
+
+
+def page(found: dict[str, Any]) -> str:
+    """docs/performance.md with its tables."""
+    text = PAGE.read_text(encoding="utf-8")
+    text = with_table(text, "throughput", throughput_table(found["throughput"]))
+    text = with_table(text, "parts", parts_table(found["parts"]))
+    return with_table(text, "latency", latency_table(found["latency"]))
+
+
 if __name__ == "__main__":
-    PICTURE.write_text(styled(picture(json.loads(FOUND.read_text(encoding="utf-8"))["throughput"])), encoding="utf-8")
+    known = json.loads(FOUND.read_text(encoding="utf-8"))
+    PICTURE.write_text(styled(picture(known["throughput"])), encoding="utf-8")
+    PAGE.write_text(page(known), encoding="utf-8")
