@@ -166,7 +166,6 @@ def found(lanes: list[Lane]) -> list[dict[str, Any]]:
                 "p99_ratio": ratios[2],
                 "core_us": 1e6 * float(np.median(lane.core_seconds)),
                 "ticks": len(lane.seconds),
-                "parts_us": mine.tolist(),
             }
         )
     return rows

@@ -124,7 +124,7 @@ def throughput_table(found: dict[str, Any]) -> str:
             *(f"{row[of]:.2f}" if row[of] else "–" for of in ("of_floor", "of_echo")),
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    runs = len(found["rows"][0]["runs"])
+    runs = len(found["rows"][0]["runs_us"])
     return f"{found['about']} Scale {found['scale']:g}, medians of {runs} runs (least and most).\n\n" + "\n".join(lines)
 
 
