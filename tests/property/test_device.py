@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foretick.core.block import ROWS_AT_ONCE
@@ -63,9 +63,9 @@ def test_a_step_is_the_cpus(H, L, F, n, seed):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_two_thousand_steps_are_still_the_cpus(device):
+def test_a_thousand_steps_are_still_the_cpus(device):
     shape = Shape(WIDTH, 32)
-    theta, x = weights(shape, 1), inputs(3, 2000, WIDTH, 1)
+    theta, x = weights(shape, 1), inputs(3, 1000, WIDTH, 1)
     ours = carried(DeviceStepper(shape, theta, device, columns=16), x)
     for a, b in zip(ours, carried(Stepper(shape, theta), x), strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=CLOSE / 10)
@@ -105,7 +105,7 @@ def test_a_rows_bits_are_the_same_at_any_place_of_a_full_step(device):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@few
+@settings(few, max_examples=6)
 @given(streams, batchings)
 def test_any_batching_gives_the_same_bits_while_learning(device, ticks, sizes):
     whole, parts = Engine(SMALL, device=device), Engine(SMALL, device=device)
@@ -143,7 +143,7 @@ class Noting(InlineTrainer):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize(("profile", "T"), [("lean", 400), ("accurate", 150)])
+@pytest.mark.parametrize(("profile", "T"), [("lean", 240), ("accurate", 120)])
 def test_forecasts_from_the_same_weights_are_the_cpus_while_weights_change(device, profile, T):
     """Each job's outcome is the CPU's here: learning amplifies the last bit, on one kind of machine as on two."""
     recipe, S = PROFILES[profile](), 3
@@ -153,7 +153,7 @@ def test_forecasts_from_the_same_weights_are_the_cpus_while_weights_change(devic
     teacher = Noting(Engine.shape_of(recipe), recipe.learn)
     expected = drive(Engine(recipe, teacher), columns(y), [17]).yhat
     found = drive(Engine(recipe, Taught(teacher.lessons), device=device), columns(y), [17]).yhat
-    assert len(teacher.lessons) > 15
+    assert len(teacher.lessons) > 12
     np.testing.assert_allclose(found, expected, rtol=0, atol=CLOSE * np.abs(np.diff(y, axis=0)).mean())
     learner = Learner(Engine.shape_of(recipe), recipe.learn, device)
     for job, lesson in list(zip(teacher.jobs, teacher.lessons, strict=False))[:: len(teacher.lessons) // 4]:
