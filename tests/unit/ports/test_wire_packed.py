@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from math import isnan
 
 import numpy as np
@@ -75,6 +76,7 @@ NAMES_OF = {
     "further": ("yhat", "yhat_lower_995", "yhat_upper_995", "anomaly_score", "yhat_2", "yhat_2_lower_995"),
     "two targets": ("y.a", "yhat.a", "yhat_lower_80.a", "y." + "long" * 30, "yhat." + "long" * 30),
     "alone": ("yhat",),
+    "odd": ("y.a%b", "yhat.%d", 'yhat.c"d', "yhat.ü\\"),
 }
 ODD_NUMBERS = [0.0, -0.0, 1.0, -64.0, 1e30, -1e30, 5e-324, 1e-7, 123456789.0, 2.0**-20, 9007199254740993.0, 1e16]
 SERIES_IDS = st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1, max_size=50).map(str.encode)
@@ -95,7 +97,7 @@ def turns(draw):
     if draw(st.booleans()):
         series = [b"%d" % i for i in range(n)]
     ids = [b"%d-%d" % (draw(st.sampled_from([5, MS])), i) for i in range(n)]
-    y = values[:, :2] if names[0] == "y.a" else rng.standard_normal(n).round(draw(st.integers(0, 17)))
+    y = values[:, :2] if names[0][:2] == "y." else rng.standard_normal(n).round(draw(st.integers(0, 17)))
     ticks = Ticks(series, np.full(n, MS), MS + rng.integers(-(10**12), 99, n), np.ones(n, np.bool_), y)
     decoded = Decoded(ticks, ids, [streams[i] for i in rng.integers(len(streams), size=n)], [], [])
     verdict = (rng.random(n) < draw(st.sampled_from([0, 0.2, 1]))).astype(np.uint8)
@@ -125,3 +127,4 @@ def test_publications_are_what_the_fields_come_to(turn):
             pairs = [part for pair in latest_fields(mine).items() for part in pair]
             assert publication.latest.commands == [(b"HSET", latest_key, *pairs)]
             assert publication.latest.request == pack([(b"HSET", latest_key, *pairs)])
+            assert [json.loads(text)["series"].encode() for text in pairs[1::2]] == pairs[::2]

@@ -56,9 +56,14 @@ def sized(before: bytes, column: Cells) -> Iterator[Cells]:
 
     Where a text is empty, nothing stands before it either.
     """
-    most = int(column.sizes.max(initial=0))
-    yield _headings(before, max(SIZES_LEAST, 1 << most.bit_length())).at(column.sizes)
+    yield heading(before, column.sizes)
     yield column
+
+
+def heading(before: bytes, sizes: NDArray[np.int64]) -> Cells:
+    """What stands before texts of these sizes, and the size."""
+    most = int(sizes.max(initial=0))
+    return _headings(before, max(SIZES_LEAST, 1 << most.bit_length())).at(sizes)
 
 
 @lru_cache(maxsize=256)  # a few for each name of a field
@@ -78,14 +83,14 @@ def rows(m: int, columns: Sequence[Cells]) -> Cells:
     return Cells(paper.view(f"V{width}"), at - begin)
 
 
-def pages(column: Cells, counts: Sequence[int]) -> list[bytes]:
+def pages(column: Cells, counts: Sequence[int]) -> list[memoryview]:
     """The texts joined: of the first `counts[0]` cells, of as many after them as `counts[1]` says, and so on."""
     ends = column.sizes.cumsum()
     width = column.texts.itemsize
     paper = np.empty(int(ends[-1]) + width, np.uint8)
     window(paper, width)[ends - column.sizes] = column.texts
     stops = [0, *ends[np.array(list(accumulate(counts))) - 1].tolist()]
-    return [paper[a:b].tobytes() for a, b in pairwise(stops)]
+    return [paper[a:b].data for a, b in pairwise(stops)]
 
 
 def window(paper: NDArray[np.uint8], width: int) -> NDArray[np.void]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -98,23 +98,20 @@ def decode(
 
 def _read_few(ids: Sequence[bytes], rows: Sequence[Row], streams: Sequence[bytes], fields: FieldNames) -> Decoded:
     """Read entries one by one."""
-    read: list[tuple[bytes, int, int, bool, float | tuple[float, ...]]] = []
-    decoded = Decoded(_no_ticks(fields), [], [], [], [])
+    read: list[tuple[bytes, bytes, Row, bytes, int, int, bool, float | tuple[float, ...]]] = []
+    dead: list[DeadLetter] = []
     for id_, row, stream in zip(ids, rows, streams, strict=True):
         ms = min(int(id_.partition(b"-")[0]), ID_MAX_MS + 1)
         try:
             series, ts, is_stamped, y = read_entry(row, ms, stream, fields)
         except UnusableError as fault:
-            decoded.dead.append(DeadLetter(id_, fault.reason, fault.detail, row, stream))
-            continue
-        read.append((series, ms, ts, is_stamped, y))
-        decoded.ids.append(id_)
-        decoded.streams.append(stream)
-        decoded.rows.append(row)
+            dead.append(DeadLetter(id_, fault.reason, fault.detail, row, stream))
+        else:
+            read.append((id_, stream, row, series, ms, ts, is_stamped, y))
     if not read:
-        return decoded
-    names, *columns = zip(*read, strict=True)
-    return replace(decoded, ticks=Ticks(list(names), *map(np.array, columns, _TYPES)))
+        return Decoded(_no_ticks(fields), [], [], [], dead)
+    sound_ids, sound_streams, sound_rows, names, *columns = map(list, zip(*read, strict=True))
+    return Decoded(Ticks(names, *map(np.array, columns, _TYPES)), sound_ids, sound_streams, sound_rows, dead)
 
 
 _TYPES = (np.int64, np.int64, np.bool_, np.float64)  # of the columns of `Ticks`

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import chain
-from json.encoder import encode_basestring
 from math import isnan
 from typing import TYPE_CHECKING, TypeAlias
 
+from foretick.core.records import Verdict
 from foretick.ports.wire.packed import Packed, Publication
+from foretick.ports.wire.publish import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,6 +35,17 @@ class _Stream:
     warm: int = 0
     last: dict[bytes, tuple[_Names, tuple[bytes, ...]]] = field(default_factory=dict)
 
+    def add(self, id_: bytes, series: bytes, ts: int, numbers: list[float], names: _Names, *, warm: bool) -> None:
+        if any(map(isnan, numbers)):
+            names = tuple([name for name, number in zip(names, numbers, strict=True) if not isnan(number)])
+            numbers = [number for number in numbers if not isnan(number)]
+        texts = (*repr([ts, *numbers]).encode()[1:-1].split(b", "), _STAGES[warm])
+        words = (self.key, id_, series, *texts)
+        self.requests.append(_xadd_form(names) % tuple(chain.from_iterable(zip(map(len, words), words, strict=True))))
+        self.replies.append(b"$%d\r\n%b\r\n" % (len(id_), id_))
+        self.warm += warm
+        self.last[series] = names, texts
+
     def publication(self) -> Publication:
         n = len(self.requests)
         forecasts = Packed(b"".join(self.requests), n, b"".join(self.replies))
@@ -45,34 +57,28 @@ class _Stream:
         key, last = self.latest_key, self.last
         words = [b"*%d\r\n$4\r\nHSET\r\n$%d\r\n%b\r\n" % (2 + 2 * len(last), len(key), key)]
         for series, (names, texts) in last.items():
-            shown = _json_form(names) % (encode_basestring(series.decode()).encode(), *texts)
+            shown = _json_form(names) % (quoted(series), *texts)
             words.append(b"$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(series), series, len(shown), shown))
         return Packed(b"".join(words), 1)
 
 
 def publications_of_few(
-    decoded: Decoded, forecasts: Forecasts, at: list[int], places: Mapping[bytes, tuple[bytes, bytes | None]]
+    decoded: Decoded, forecasts: Forecasts, places: Mapping[bytes, tuple[bytes, bytes | None]]
 ) -> dict[bytes, Publication]:
-    """What every stream is told of the ticks at these positions."""
+    """What every stream is told."""
+    ticks, has_y = decoded.ticks, decoded.ticks.y.ndim == 1
+    names, numbers = _names(forecasts.names, has_y=has_y), forecasts.values.tolist()
+    if has_y:  # else the engine tells which features are forecast
+        numbers = [[y, *row] for y, row in zip(ticks.y.tolist(), numbers, strict=True)]
     told: dict[bytes, _Stream] = {}
-    ticks, names = decoded.ticks, _names(forecasts.names, has_y=decoded.ticks.y.ndim == 1)
-    for i in at:
-        stream, id_, series = decoded.streams[i], decoded.ids[i], ticks.series[i]
-        known, numbers = names, forecasts.values[i].tolist()
-        if ticks.y.ndim == 1:  # else the engine tells which features are forecast
-            numbers.insert(0, ticks.y[i].item())
-        if any(map(isnan, numbers)):
-            known = tuple([name for name, number in zip(names, numbers, strict=True) if not isnan(number)])
-            numbers = [number for number in numbers if not isnan(number)]
-        warm = bool(forecasts.warm[i])
-        texts = (*repr([ticks.ts[i].item(), *numbers]).encode()[1:-1].split(b", "), _STAGES[warm])
-        to = told.get(stream) or told.setdefault(stream, _Stream(*places[stream]))
-        words = (to.key, id_, series, *texts)
-        sized = chain.from_iterable(zip(map(len, words), words, strict=True))
-        to.requests.append(_xadd_form(known) % tuple(sized))
-        to.replies.append(b"$%d\r\n%b\r\n" % (len(id_), id_))
-        to.warm += warm
-        to.last[series] = known, texts
+    columns = (decoded.streams, decoded.ids, ticks.series, ticks.ts.tolist(), numbers)
+    answers = zip(forecasts.verdict.tolist(), forecasts.warm.tolist(), strict=True)
+    for stream, id_, series, ts, row, (verdict, warm) in zip(*columns, answers, strict=True):
+        if verdict != Verdict.FORECAST:
+            continue
+        if stream not in told:
+            told[stream] = _Stream(*places[stream])
+        told[stream].add(id_, series, ts, row, names, warm=warm)
     return {stream: to.publication() for stream, to in told.items()}
 
 
@@ -85,12 +91,14 @@ def _names(names: tuple[str, ...], *, has_y: bool) -> _Names:
 def _xadd_form(names: _Names) -> bytes:
     """An XADD with a place for the length of each varying word, and the word."""
     fields = [b"series", b"ts", *names, b"stage"]
-    texts = b"".join(b"$%d\r\n%b\r\n$%%d\r\n%%b\r\n" % (len(name), name) for name in fields)
-    return b"*%d\r\n$4\r\nXADD\r\n$%%d\r\n%%b\r\n$%%d\r\n%%b\r\n%b" % (3 + 2 * len(fields), texts)
+    heads = [b"$%d\r\n%b\r\n" % (len(name), name.replace(b"%", b"%%")) for name in fields]
+    place = b"$%d\r\n%b\r\n"
+    words = b"".join(head + place for head in heads)
+    return b"*" + str(3 + 2 * len(fields)).encode() + b"\r\n$4\r\nXADD\r\n" + place + place + words
 
 
 @lru_cache(maxsize=256)
 def _json_form(names: _Names) -> bytes:
-    """A JSON object with a place for the series in its quotes, the time, each number and the stage."""
-    fields = b"".join(b',"%b":%%b' % name for name in names)
-    return b'{"series":%%b,"ts":%%b%b,"stage":"%%b"}' % fields
+    """A JSON object with a place for the quoted series, the time, each number and the stage."""
+    numbers = [b",%b:%%b" % quoted(name).replace(b"%", b"%%") for name in names]
+    return b'{"series":%b,"ts":%b' + b"".join(numbers) + b',"stage":"%b"}'

@@ -6,18 +6,18 @@ They are written for all ticks at once, column by column (`cells.py`); of a few 
 from __future__ import annotations
 
 from functools import lru_cache
-from json.encoder import encode_basestring
 from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
 from foretick.core.records import Verdict
-from foretick.ports.wire.cells import Cells, cells, constant, pages, rows, sized
+from foretick.ports.wire.cells import Cells, cells, constant, heading, pages, rows, sized
 from foretick.ports.wire.decimals import decimals, whole
 from foretick.ports.wire.entry import PRINTABLE
 from foretick.ports.wire.few import FEW_TICKS, publications_of_few
 from foretick.ports.wire.packed import Packed, Publication
+from foretick.ports.wire.publish import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -48,8 +48,8 @@ class _Told(NamedTuple):
     warm: NDArray[np.int64]
 
     def at(self, positions: list[int]) -> _Told:
-        """Those at these positions, ascending; all of them as they are."""
-        if len(positions) == len(self.names):
+        """Those at these positions, each of which occurs once."""
+        if len(positions) == len(self.names):  # and then they are in order
             return self
         at = np.array(positions)
         ids, series, ts = (column.at(at) for column in (self.ids, self.series, self.ts))
@@ -65,9 +65,11 @@ def publications(decoded: Decoded, forecasts: Forecasts, places: Places) -> dict
         forecasts: the engine's answer to them.
         places: by stream, the key that takes its forecasts, and that of the hash of last ones, if it is wanted.
     """
+    if len(decoded.ids) <= FEW_TICKS:
+        return publications_of_few(decoded, forecasts, places)
     at = np.flatnonzero(forecasts.verdict == Verdict.FORECAST.value)
-    if len(at) <= FEW_TICKS:
-        return publications_of_few(decoded, forecasts, at.tolist(), places)
+    if not len(at):
+        return {}
     ordered, counts = _by_stream(decoded.streams, at)
     told = _told(decoded, forecasts, ordered)
     stops = np.cumsum(list(counts.values()))
@@ -125,7 +127,7 @@ def _xadds(told: _Told, counts: Mapping[bytes, int]) -> list[Packed]:
     for name, texts in told.numbers.items():
         columns += sized(b"\r\n$%d\r\n%b\r\n" % (len(name), name), texts)
     requests = pages(rows(m, [*columns, _STAGES.at(told.warm)]), list(counts.values()))
-    replies = pages(ids, list(counts.values()))
+    replies = map(bytes, pages(ids, list(counts.values())))
     return [Packed(*of_key) for of_key in zip(requests, counts.values(), replies, strict=True)]
 
 
@@ -150,23 +152,25 @@ def _hsets(told: _Told, wanted: Mapping[bytes, tuple[int, bytes | None]]) -> dic
     packed = {}
     for stream, n, body in zip(last, counts, bodies, strict=True):
         key = wanted[stream][1] or b""
-        packed[stream] = Packed(b"*%d\r\n$4\r\nHSET\r\n$%d\r\n%b\r\n%b" % (2 + 2 * n, len(key), key, body), 1)
+        head = b"*%d\r\n$4\r\nHSET\r\n$%d\r\n%b\r\n" % (2 + 2 * n, len(key), key)
+        packed[stream] = Packed(b"".join([head, body]), 1)
     return packed
 
 
 def _pairs(told: _Told) -> Cells:
     """Each of the forecasts as a pair of words: its series, and itself as JSON with the keys of the wire."""
-    m = len(told.names)
     columns = [constant(b'{"series":"'), _escaped(told), constant(b'","ts":'), told.ts]
     for name, texts in told.numbers.items():
         columns += [_json_name(name, texts.sizes), texts]
-    objects = rows(m, [*columns, _STAGES_IN_JSON.at(told.warm)])
-    return rows(m, [*sized(b"", told.series), *sized(b"\r\n", objects), _LINE_END])
+    columns.append(_STAGES_IN_JSON.at(told.warm))
+    m = len(told.names)
+    sizes = sum((column.sizes for column in columns), np.zeros(m, np.int64))
+    return rows(m, [*sized(b"", told.series), heading(b"\r\n", sizes), *columns, _LINE_END])
 
 
 def _json_name(name: bytes, sizes: NDArray[np.int64]) -> Cells:
     """What stands before each number: nothing, if there is no number."""
-    column = constant(b',"%b":' % name)
+    column = constant(b",%b:" % quoted(name))
     return column if sizes.all() else Cells(column.texts, column.sizes * (sizes > 0))
 
 
@@ -174,4 +178,4 @@ def _escaped(told: _Told) -> Cells:
     """The series as JSON strings, without the quotes."""
     if not b"".join(told.names).translate(None, _NEEDS_NO_ESCAPE):
         return told.series
-    return cells([encode_basestring(name.decode())[1:-1].encode() for name in told.names])
+    return cells([quoted(name)[1:-1] for name in told.names])

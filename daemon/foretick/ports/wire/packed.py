@@ -18,7 +18,7 @@ class Packed:
         replies: the bytes that EXEC answers for them when all goes well; empty where that is not known beforehand.
     """
 
-    request: bytes
+    request: bytes | memoryview
     count: int
     replies: bytes = b""
 

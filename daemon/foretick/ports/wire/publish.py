@@ -63,7 +63,7 @@ def latest_fields(published: Iterable[Published]) -> dict[bytes, bytes]:
         names = flat[::2]
         if names not in templates:
             templates[names] = _json_template(names)
-        latest[series] = templates[names] % (encode_basestring(series.decode()).encode(), *flat[3::2])
+        latest[series] = templates[names] % (quoted(series), *flat[3::2])
     return latest
 
 
@@ -111,7 +111,14 @@ def _decimals(numbers: list[float] | list[int]) -> list[bytes]:
 
 def _json_template(names: tuple[bytes, ...]) -> bytes:
     """A JSON object with a place for every field; the series comes first, and comes quoted."""
-    return b"{%b}" % b",".join(b'"stage":"%b"' if name == b"stage" else b'"%b":%%b' % name for name in names)
+    places = [b'"%b"' if name == b"stage" else b"%b" for name in names]
+    keys = [quoted(name).replace(b"%", b"%%") for name in names]
+    return b"{%b}" % b",".join(b":".join(pair) for pair in zip(keys, places, strict=True))
+
+
+def quoted(text: bytes) -> bytes:
+    """UTF-8 as a JSON string."""
+    return encode_basestring(text.decode()).encode()
 
 
 def _cut(raw: bytes) -> str:
