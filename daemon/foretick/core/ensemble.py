@@ -97,8 +97,8 @@ class Ensemble:
 
     def _say(self, block: Block, experts: slice, said: NDArray[np.float32]) -> None:
         """Let (m, experts) forecasts stand: 0 while the series is young, within the clip."""
-        m, clip, columns = len(said), self._recipe.mix.clip, block["expert"][experts]
-        columns[:, :m] = said.T.clip(-clip, clip)
+        m, clip, columns = len(said), np.float32(self._recipe.mix.clip), block["expert"][experts]
+        np.minimum(np.maximum(said.T, -clip), clip, out=columns[:, :m])
         columns[:, m:] = columns[:, m - 1 : m]
         if block.youngest < self._recipe.linear_cold_ticks:
             columns[:, block["t"] < self._recipe.linear_cold_ticks] = 0

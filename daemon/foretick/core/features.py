@@ -41,7 +41,6 @@ DIFFERENCES = 16  # of the linear features
 PLAIN_WIDTH = DIFFERENCES + 3  # linear features without seasons
 LINEAR_WIDTH = PLAIN_WIDTH + 8
 _CLOCK = slice(18, 22)
-_ASINH = slice(0, 18)  # columns that are compressed: differences have heavy tails
 _AVERAGE_WEIGHTS = np.array([[0.3], [0.1]])  # a deviation from a slower average is larger; brings both near one
 SEASON_WEIGHT = 0.3  # likewise for the change since one season ago
 YOUTH_TICKS = 50.0
@@ -50,7 +49,7 @@ RATIO_FLOOR = 0.05  # of fast over slow scale: a pause is no −∞
 _DAY_AND_WEEK_MS = np.array([[MS_PER_DAY], [7 * MS_PER_DAY]])
 _ANGLE_PER_MS = 2 * np.pi / _DAY_AND_WEEK_MS
 _OFFSETS = np.arange(DIFFERENCES + 1)[:, None]
-_SEASON_OFFSETS = np.arange(-2, 2)[:, None, None]
+_SEASON_OFFSETS = np.arange(-2, 2)[:, None]
 
 
 def input_width(recipe: Recipe) -> int:
@@ -118,47 +117,43 @@ class Features:
         heard: NDArray[np.float32] | None,
     ) -> Sight:
         """What there is to see after tick t; `heard` are the (4E, n) rows of other features."""
-        n, clip = len(row), self._recipe.scaling.clip
-        linear = np.empty((LINEAR_WIDTH, n), np.float32)
-        self._see_moves(row, block, linear[:DIFFERENCES])
-        linear[DIFFERENCES] = 1.0
-        averages = slice(DIFFERENCES + 1, PLAIN_WIDTH)
-        deviation = block["deviation"][: len(_AVERAGE_WEIGHTS)]
-        linear[averages] = bounded(deviation * (_AVERAGE_WEIGHTS * block["per_scale"]), clip)
-        seasonal = self._see_seasons(row, block, linear[PLAIN_WIDTH:])
-
-        x = np.zeros((WIDTH, n), np.float32)
-        x[:RECENT] = linear[:RECENT]
-        x[RECENT : RECENT + 2] = linear[averages]
-        x[RECENT + 2 : _ASINH.stop] = linear[PLAIN_WIDTH:]
-        np.arcsinh(x[_ASINH], out=x[_ASINH])
+        linear, seasonal = self._see_past(row, block)
+        x = np.zeros((WIDTH, len(row)), np.float32)
+        np.arcsinh(linear[:RECENT], out=x[:RECENT])
+        np.arcsinh(linear[DIFFERENCES + 1 :], out=x[RECENT : _CLOCK.start])
         clock(block["ts"] + block["gap"], x[_CLOCK])
-        rest = np.empty((3, n), np.float32)
+        rest = np.empty((3, len(row)), np.float32)
         write_youth_and_pace(block, rest)
         x[_CLOCK.stop : _CLOCK.stop + 2], x[PACE] = rest[:2], rest[2]
         return Sight(beside(x, None if heard is None else np.arcsinh(heard)), beside(linear, heard), seasonal)
 
-    def _see_moves(self, row: NDArray[np.int64], block: Block, moves: NDArray[np.float32]) -> None:
-        recent = self._arena.window.at(row, block["t"], _OFFSETS)
-        moves[...] = bounded((recent[:-1] - recent[1:]) * block["per_scale"], self._recipe.scaling.clip)
-        if block.youngest < DIFFERENCES:
-            moves[_OFFSETS[1:] > block["t"]] = 0.0
+    def _see_past(self, row: NDArray[np.int64], block: Block) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """(27, n) linear features, (n,) the seasonal naive forecast, in scales."""
+        season, t, y, per_scale = block["season"], block["t"], block["y"], block["per_scale"]
+        n, clip, has_season = len(row), self._recipe.scaling.clip, np.count_nonzero(season) > 0
+        offset = np.empty((len(_OFFSETS) + (8 if has_season else 0), n), np.int64)
+        offset[: len(_OFFSETS)] = _OFFSETS
+        if has_season:
+            np.maximum(season[:, None] + _SEASON_OFFSETS, 0, out=offset[len(_OFFSETS) :].reshape(2, 4, n))
+        past = self._arena.window.at(row, t, offset)
 
-    def _see_seasons(self, row: NDArray[np.int64], block: Block, columns: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Write the (8, n) season columns; (n,) the seasonal naive forecast, in scales."""
-        season, t, n = block["season"], block["t"], len(row)
-        if not np.count_nonzero(season):
-            columns[...] = 0.0
-            return np.zeros(n)
-        offset = (season.astype(np.int64) + _SEASON_OFFSETS).clip(0)  # (4, 2, n)
-        past = self._arena.window.at(row, t, offset.reshape(8, n)).reshape(4, 2, n)
-        known = (season > 0) & (t > season)
-        change = SEASON_WEIGHT * (block["y"] - past[2])
-        moves = np.concatenate([past[:3] - past[1:], change[None]]) * block["per_scale"]
-        clip = self._recipe.scaling.clip
-        columns.reshape(2, 4, n)[...] = np.where(known, bounded(moves, clip), 0.0).swapaxes(0, 1)
-        naive = (past[1, 0] - block["y"]) * block["per_scale"]
-        return np.where(known[0], bounded(naive, clip), 0.0)
+        change, naive = np.zeros((LINEAR_WIDTH, n)), np.zeros(n)
+        np.subtract(past[:DIFFERENCES], past[1 : DIFFERENCES + 1], out=change[:DIFFERENCES])
+        if has_season:
+            known = (season > 0) & (t > season)
+            seasons, then = change[PLAIN_WIDTH:].reshape(2, 4, n), past[len(_OFFSETS) :].reshape(2, 4, n)
+            np.subtract(then[:, :3], then[:, 1:], out=seasons[:, :3])
+            np.multiply(SEASON_WEIGHT, y - then[:, 2], out=seasons[:, 3])
+            np.copyto(seasons, 0.0, where=~known[:, None])
+            np.subtract(then[0, 1], y, out=naive, where=known[0])
+            naive = bounded(naive * per_scale, clip)
+        linear = bounded(change * per_scale, clip).astype(np.float32)
+        linear[DIFFERENCES] = 1.0
+        deviation = block["deviation"][: len(_AVERAGE_WEIGHTS)]
+        linear[DIFFERENCES + 1 : PLAIN_WIDTH] = bounded(deviation * (_AVERAGE_WEIGHTS * per_scale), clip)
+        if block.youngest < DIFFERENCES:
+            linear[:DIFFERENCES][_OFFSETS[1:] > t] = 0.0
+        return linear, naive
 
     def ahead(self, row: NDArray[np.int64], block: Block, steps: NDArray[np.int64]) -> NDArray[np.float64]:
         """(M, n) y_{t+h−P} − y_t in scales for each number of steps h; 0 where there is no season yet."""
