@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
+from foretick.ports.caller import Caller
 from foretick.ports.connection import RedisConnection
 from foretick.ports.streams import GROUP
 from foretick.ports.wire.keys import forecasts_key, latest_key
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from foretick.ports.route import Route
 
 BATCH_ENTRIES = 1000  # one read after a long pause must not hold up the display
@@ -46,7 +45,7 @@ class SeenForecast:
     upper: float | None = None
 
 
-class ForecastFollower:
+class ForecastFollower(Caller):
     """Reads the forecasts of one input stream, from its first on unless told otherwise; for one thread.
 
     Args:
@@ -65,6 +64,7 @@ class ForecastFollower:
         block_seconds: float = 0.5,
     ) -> None:
         self._connection = RedisConnection(route, timeout_seconds=block_seconds + SILENCE_SECONDS, key=stream.encode())
+        super().__init__([self._connection])
         self._stream = stream.encode()
         self._key = forecasts_key(prefix.encode(), self._stream)
         self._latest = latest_key(prefix.encode(), self._stream)
@@ -72,33 +72,15 @@ class ForecastFollower:
         self._position: bytes = b"0-0"
         self._clock_offset_ms = 0.0
 
-    def __enter__(self) -> Self:
-        self.open()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    @property
-    def is_open(self) -> bool:
-        """Whether a connection stands."""
-        return self._connection.is_open
-
     def open(self) -> None:
         """Connect, anew if need be, and compare the clocks; reading goes on where it was.
 
         Raises:
             ConnectionLost, ServerRefused: nobody answers, or lets us in.
         """
-        self._connection.open()
+        super().open()
         seconds, microseconds = self._connection.call("TIME")
         self._clock_offset_ms = int(seconds) * 1000.0 + int(microseconds) / 1000.0 - time.time() * 1000.0
-
-    def close(self) -> None:
-        """Hang up."""
-        self._connection.close()
 
     def read(self, wait_seconds: float | None = None) -> list[SeenForecast]:
         """The forecasts since the last call; waits for the first up to `block_seconds`, or for so long if that is less.

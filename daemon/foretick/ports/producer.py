@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from foretick.errors import ForetickError
+from foretick.ports.caller import Caller
 from foretick.ports.connection import RedisConnection, good, pack
 from foretick.ports.streams import GROUP
 from foretick.ports.wire.entry import UNIT_TO_MS, FieldNames
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from types import TracebackType
 
     from foretick.ports.connection import Command, Reply, Word
     from foretick.ports.recordings import Tick, Value
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 REPLY_SECONDS = 5.0  # a server that is silent for longer is gone
 
 
-class TickProducer:
+class TickProducer(Caller):
     """Pushes ticks, many series to one stream; for one thread.
 
     Args:
@@ -43,37 +43,12 @@ class TickProducer:
         maxlen: int | None = None,
     ) -> None:
         self._connection = RedisConnection(route, timeout_seconds=REPLY_SECONDS, key=stream.encode())
+        super().__init__([self._connection])
         self._stream = stream
         self._fields = fields
         trimming: tuple[Word, ...] = () if maxlen is None else ("MAXLEN", "~", maxlen)
         self._head: Command = ("XADD", stream, *trimming, "*")
         self.pushed_ticks = 0
-
-    def __enter__(self) -> Self:
-        self.open()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    @property
-    def is_open(self) -> bool:
-        """Whether a connection stands."""
-        return self._connection.is_open
-
-    def open(self) -> None:
-        """Connect, anew if need be.
-
-        Raises:
-            ConnectionLost, ServerRefused: nobody answers, or lets us in.
-        """
-        self._connection.open()
-
-    def close(self) -> None:
-        """Hang up."""
-        self._connection.close()
 
     def push(self, values: Mapping[str, float]) -> None:
         """One tick for each series, in this order, all or none.

@@ -8,13 +8,13 @@ A series keeps its stream for ever, whoever produces it and in whatever language
 from __future__ import annotations
 
 import zlib
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
+from foretick.ports.caller import Caller
 from foretick.ports.producer import TickProducer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import TracebackType
 
     from foretick.ports.recordings import Tick
     from foretick.ports.route import Route
@@ -31,7 +31,7 @@ def partition_streams(stream: str, partitions: int) -> list[str]:
     return [f"{stream}:{{{number}}}" for number in range(partitions)]
 
 
-class SpreadProducer:
+class SpreadProducer(Caller):
     """Pushes ticks, each series to its partition's stream; for one thread.
 
     Args:
@@ -48,42 +48,14 @@ class SpreadProducer:
         self._producers = [
             TickProducer(route, key, fields=fields, maxlen=maxlen) for key in partition_streams(stream, partitions)
         ]
+        super().__init__(self._producers)
         self._batch: Sequence[Tick] | None = None
         self._left: dict[int, list[Tick]] = {}  # of this batch, by partition, in order
-
-    def __enter__(self) -> Self:
-        self.open()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     @property
     def pushed_ticks(self) -> int:
         """Ticks that the servers have taken."""
         return sum(producer.pushed_ticks for producer in self._producers)
-
-    @property
-    def is_open(self) -> bool:
-        """Whether all connections stand."""
-        return all(producer.is_open for producer in self._producers)
-
-    def open(self) -> None:
-        """Connect wherever there is no connection.
-
-        Raises:
-            ConnectionLost, ServerRefused: nobody answers, or lets us in.
-        """
-        for producer in self._producers:
-            if not producer.is_open:
-                producer.open()
-
-    def close(self) -> None:
-        """Hang up."""
-        for producer in self._producers:
-            producer.close()
 
     def push_all(self, ticks: Sequence[Tick]) -> None:
         """These ticks, the series' order kept; called again with the same ticks after an error it sends what is left.
