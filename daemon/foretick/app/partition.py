@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from foretick.app.answers import StreamState
 from foretick.app.commits import StartOver
 from foretick.app.departures import Departures
+from foretick.app.following import follow
 from foretick.app.learning import LeaseKeeper
 from foretick.app.live import Live
 from foretick.app.pacing import PacedEngine
@@ -33,12 +33,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Literal
 
-    from foretick.app.answers import ForecastEngine, Limits
+    from foretick.app.answers import ForecastEngine, Limits, StreamState
     from foretick.app.commits import Committer
     from foretick.app.garbage import GarbageRounds
     from foretick.app.keeping import Keeping
-    from foretick.app.marks import Mark
-    from foretick.app.recovery import Settled
     from foretick.ports.endpoints import Health
     from foretick.ports.positions import StreamKeys
     from foretick.ports.telemetry import Telemetry
@@ -146,8 +144,8 @@ class Partition:
         self._patience.over()
         self._health.set("state", True, "")
         while not self._patience.stop.is_set():
-            if self.wanted is not self._streams:
-                self._follow(pipeline)
+            if (wanted := self.wanted) is not self._streams and follow(pipeline, self._recovery(), wanted):
+                self._streams = wanted
             pipeline.turn()
         pipeline.finish()
         if self._keeping:
@@ -171,7 +169,7 @@ class Partition:
 
     def _recover(self) -> Pipeline:
         """Lead a fresh engine to the committed position."""
-        recovery = Recovery(self._committer, telemetry=self._telemetry, health=self._health)
+        recovery = self._recovery()
         replay = Replay(
             self.name,
             self._committer,
@@ -192,7 +190,7 @@ class Partition:
                 spans = recovery.spans(settled, marks)
                 found = replay.lead(engine, spans)
                 recovery.report_missing(settled, spans, marks, found)
-                states = [_state(one, marks.get(one.keys.stream), found[one.keys.stream]) for one in settled]
+                states = [one.state(marks.get(one.keys.stream), found[one.keys.stream]) for one in settled]
                 pipeline = self._make_pipeline(engine, states)
                 pipeline.stand_firm()
             except (ConnectionLost, ServerRefused) as error:
@@ -212,40 +210,8 @@ class Partition:
                 log.info("partition_opened", partition=self.name, streams=len(settled), replayed=found.total())
                 return pipeline
 
-    def _follow(self, pipeline: Pipeline) -> None:
-        """Take up streams that came, and leave those that went.
-
-        A stream that comes to a running partition did not exist before, or held nothing that the engine should know: it
-        is read from its beginning, whatever `start` says of older ones.
-
-        Raises:
-            StartOver: a stream came back with a history that the engine would have to know at its own place.
-        """
-        wanted = self.wanted
-        before = {keys.stream for keys in self._streams}
-        now = {keys.stream for keys in wanted}
-        came = [keys for keys in wanted if keys.stream not in before]
-        pipeline.finish()
-        try:
-            settled = Recovery(self._committer, telemetry=self._telemetry, health=self._health).settle_in(
-                came, "earliest"
-            )
-        except (ConnectionLost, ServerRefused) as error:
-            pipeline.stand_firm_again(error)
-            return  # tried again before the next turn
-        except CommandFailed as error:
-            if error.word != "WRONGTYPE":
-                raise
-            log.warning("streams_not_taken_up", reason=str(error))
-            settled = []  # the next rescan leaves out what is no stream, and so offers the others again
-            now -= {keys.stream for keys in came}
-        if returned := next((one for one in settled if one.has_history), None):
-            raise StartOver("a stream came back with its history", _text(returned.keys.stream))
-        pipeline.admit([_state(one, None, 0) for one in settled])
-        pipeline.dismiss(before - now)
-        pipeline.stand_firm()
-        self._streams = wanted
-        log.info("streams_changed", came=len(settled), went=len(before - now), streams=len(pipeline.streams))
+    def _recovery(self) -> Recovery:
+        return Recovery(self._committer, telemetry=self._telemetry, health=self._health)
 
     def _make_pipeline(self, engine: ForecastEngine, states: list[StreamState]) -> Pipeline:
         return Pipeline(
@@ -313,14 +279,3 @@ class Partition:
             log.warning("lease_left_to_expire", reason=str(error))
         self._forget()
         self._connection.close()
-
-
-def _state(settled: Settled, mark: Mark | None, replayed: int) -> StreamState:
-    """Where a stream stands after its start; what Redis has forgotten of its past is counted anew."""
-    read = settled.plan.entries_read
-    entries_read = read if read is not None else (mark.entries_read if mark else settled.gone) + replayed
-    return StreamState(settled.keys, settled.plan.position, entries_read)
-
-
-def _text(stream: bytes) -> str:
-    return stream.decode(errors="backslashreplace")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import structlog
 
+from foretick.app.answers import StreamState
 from foretick.app.replay import Span
 from foretick.errors import LeaseLost
 from foretick.ports.positions import (
@@ -127,6 +128,17 @@ class Settled:
     gone: int
     first: bytes | None
     has_history: bool
+
+    def state(self, mark: Mark | None = None, replayed: int = 0) -> StreamState:
+        """Where it stands after its start; what Redis has forgotten of its past is counted anew.
+
+        Args:
+            mark: of the checkpoint that was restored, if there was one.
+            replayed: entries that were read again since.
+        """
+        read = self.plan.entries_read
+        entries_read = read if read is not None else (mark.entries_read if mark else self.gone) + replayed
+        return StreamState(self.keys, self.plan.position, entries_read)
 
 
 class Recovery:

@@ -206,7 +206,7 @@ class Exchange:
         self.connection.send(b"".join(self._transaction(commit)))
         return self.read_outcome(commit)
 
-    def _transaction(self, commit: Commit) -> list[bytes]:
+    def _transaction(self, commit: Commit) -> list[bytes | memoryview]:
         ready = [packed.request for packed in commit.packed]
         return [_MULTI, *ready, pack(commit.commands), self.lease.renewal_request, _EXEC]
 
