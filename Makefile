@@ -57,8 +57,9 @@ bench: $(VENV)/.installed ## speed beside peers, into docs/speed.json and docs/s
 	@cd bench && ../$(BIN)/python metrics.py
 	@$(BIN)/python docs/scripts/speed.py
 
-scale: $(VENV)/.installed ## cost of a tick, memory and checkpoints from ten series to a million, into docs/scale.png; 2 to 4 minutes
+scale: $(VENV)/.installed ## cost of a tick, memory and checkpoints from ten series to a million, into docs/scale.png; 3 to 8 minutes
 	@cd bench && ../$(BIN)/python scale.py
+	@cd bench && ../$(BIN)/python memory.py
 
 bench-device: $(VENV)/.installed ## the network's steps and learning on the CPU and each CUDA device; a minute
 	@cd bench && ../$(BIN)/python device.py
