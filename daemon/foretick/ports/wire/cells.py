@@ -46,6 +46,7 @@ def cells(texts: Sequence[bytes]) -> Cells:
     return Cells(window(letters, width)[sizes.cumsum() - sizes], sizes)
 
 
+@lru_cache(maxsize=256)
 def constant(text: bytes) -> Cells:
     """The same text in every row."""
     return Cells(np.frombuffer(text, f"V{len(text)}").reshape(()), np.array(len(text)))

@@ -133,9 +133,9 @@ def _value(text: bytes, name: str) -> float:
     """The number that a text says."""
     if len(text) > VALUE_MAX_BYTES:
         raise UnusableError(Reason.TOO_LARGE, f"`{name}` has {len(text)} bytes, more than {VALUE_MAX_BYTES}")
-    if _SPELLED.fullmatch(text):
-        raise UnusableError(Reason.OUT_OF_RANGE, f"`{name}` is not finite: {_shown(text)}")
     if not DECIMAL.fullmatch(text):
+        if _SPELLED.fullmatch(text):
+            raise UnusableError(Reason.OUT_OF_RANGE, f"`{name}` is not finite: {_shown(text)}")
         raise UnusableError(Reason.NOT_A_NUMBER, f"`{name}` is no decimal number: {_shown(text)}")
     y = float(text)
     if abs(y) > MAGNITUDE_MAX:
