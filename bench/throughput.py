@@ -64,12 +64,12 @@ class Size(NamedTuple):
 
 
 SIZES = (
-    Size("lean", 10, 0.2, CALM_ROUNDS),
+    Size("lean", 10, 0.1, CALM_ROUNDS),
     Size("lean", 1_000),
     Size("lean", 10_000),
     Size("lean", 100_000, warm_rounds=1),  # more would take minutes: its forecasts are cold
     Size("balanced", 1_000, 0.4),
-    Size("accurate", 100, 0.2),
+    Size("accurate", 100, 0.1),
 )
 STAGES = ("decode", "engine", "encode")  # of a turn of foretick: those in which it computes
 
