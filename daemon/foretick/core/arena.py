@@ -6,6 +6,7 @@ State is a value: `gather` copies the records of distinct rows into a block of c
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -188,12 +189,9 @@ class Arena:
         return rows
 
     def _admit_new(self, names: Sequence[bytes]) -> NDArray[np.int64]:
-        rows = self.find(names)
-        for i in np.flatnonzero(rows < 0).tolist():
-            rows[i] = self.names.row_of.get(names[i], -1)
-            if rows[i] < 0 and self.live < self.max_series:
-                rows[i] = self._add(names[i])
-        return rows
+        strangers = (name for name in dict.fromkeys(names) if name not in self.names.row_of)
+        self._add(list(islice(strangers, max(self.max_series - self.live, 0))))
+        return self.find(names)
 
     def forget(self, horizon_ms: int) -> tuple[NDArray[np.int64], list[bytes]]:
         """Free the rows of all series that last ticked before the horizon.
@@ -209,20 +207,18 @@ class Arena:
         self._touched.rows[rows] = True
         return rows, names
 
-    def _add(self, name: bytes) -> int:
-        row = self.names.vacant
-        if row < len(self):
-            self.table.clear(row)
-        elif row == len(self._bytes.rows):
-            self.table.resize(max(_FIRST_ROWS, 2 * row))
-        self.names.add(name)
-        self._name_length.rows[row] = len(name)
-        self._bytes.rows[row] = self._blank
-        self._hashes.rows[row] = name_hash(name)
-        self._slots.rows[row] = -1
-        self._last_cut.rows[row] = -1
-        self._touched.rows[row] = True
-        return row
+    def _add(self, names: list[bytes]) -> None:
+        rows = self.names.vacant(len(names))
+        while rows and max(rows) >= len(self._bytes.rows):
+            self.table.resize(max(_FIRST_ROWS, 2 * len(self._bytes.rows)))
+        self.table.clear([row for row in rows if row < len(self)])
+        self._name_length.rows[rows] = [len(name) for name in names]
+        self._bytes.rows[rows] = self._blank
+        self._hashes.rows[rows] = np.array([name_hash(name) for name in names], np.uint64)
+        self._slots.rows[rows] = -1
+        self._last_cut.rows[rows] = -1
+        self._touched.rows[rows] = True
+        self.names.add(names)
 
     def blank(self, n: int) -> Records:
         """(n,) records of series that have seen no tick."""
@@ -263,9 +259,9 @@ class Arena:
         self._touched.rows[:] = True
 
 
-def name_hash(name: bytes) -> np.uint64:
+def name_hash(name: bytes) -> int:
     """FNV-1a (Fowler, Noll and Vo), 64 bit: stable across processes, unlike Python's hash()."""
     value = 0xCBF29CE484222325
     for byte in name:
         value = ((value ^ byte) * 0x100000001B3) & 0xFFFFFFFFFFFFFFFF
-    return np.uint64(value)
+    return value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -50,10 +50,11 @@ class Table:
         for column in self._columns.values():
             column.resize(rows)
 
-    def clear(self, row: int) -> None:
-        """Zero one row of every column."""
-        for column in self._columns.values():
-            column.rows[row] = 0
+    def clear(self, rows: Sequence[int]) -> None:
+        """Zero some rows of every column."""
+        if rows:
+            for column in self._columns.values():
+                column.rows[rows] = 0
 
     def views(self, rows: int) -> dict[str, NDArray[Any]]:
         """The first `rows` rows of every column, not copied."""

@@ -38,21 +38,22 @@ class Names:
         """Rows, free ones included."""
         return len(self.by_row)
 
-    @property
-    def vacant(self) -> int:
-        """The row that the next new series will have: the first free one, or one behind all others."""
-        return self._free[0] if self._free else len(self.by_row)
+    def vacant(self, n: int) -> list[int]:
+        """The rows that the next n new series will have: the first free ones, then some behind all others."""
+        free = heapq.nsmallest(n, self._free)
+        end = len(self.by_row)
+        return [*free, *range(end, end + n - len(free))]
 
-    def add(self, name: bytes) -> None:
-        """Give the vacant row to a new series."""
-        row = self.vacant
-        if self._free:
-            heapq.heappop(self._free)
-            self.by_row[row] = name
-        else:
-            self.by_row.append(name)
-        self.row_of[name] = row
-        self._note(row)
+    def add(self, names: Sequence[bytes]) -> None:
+        """Give the vacant rows to new series."""
+        for row, name in zip(self.vacant(len(names)), names, strict=True):
+            if row < len(self.by_row):
+                heapq.heappop(self._free)
+                self.by_row[row] = name
+            else:
+                self.by_row.append(name)
+            self.row_of[name] = row
+            self._note(row)
 
     def remove(self, rows: Sequence[int]) -> list[bytes]:
         """Free these rows, and tell who had them."""

@@ -101,19 +101,17 @@ def test_the_worst_are_chosen_over_all_groups_and_partitions_and_are_forgotten_w
 
 def test_a_name_that_comes_later_or_takes_over_a_row_is_found():
     names = Names()
-    for key in keys(*range(STRETCH_ROWS - 1)):
-        names.add(key)
+    names.add(keys(*range(STRETCH_ROWS - 1)))
     telemetry = Telemetry(named_series=["pump-*"])
     telemetry.watch_series(
         lambda: [states(names.by_row, [1] * len(names), changes=names.changes.copy())], partition="one"
     )
     assert told(telemetry, "mae") == {}
-    for pump in keys("pump-1", "pump-2", "pump-3"):
-        names.add(pump)
+    names.add(keys("pump-1", "pump-2", "pump-3"))
     assert told(telemetry, "mae").keys() == {("ticks", "pump-1"), ("ticks", "pump-2"), ("ticks", "pump-3")}
     names.remove([0, STRETCH_ROWS])
     assert told(telemetry, "mae").keys() == {("ticks", "pump-1"), ("ticks", "pump-3")}
-    names.add(keys("pump-4")[0])
+    names.add(keys("pump-4"))
     assert told(telemetry, "mae").keys() == {("ticks", "pump-1"), ("ticks", "pump-3"), ("ticks", "pump-4")}
 
 
