@@ -165,8 +165,6 @@ def answer(
         advances[letter.stream].letters.append(letter)
     for advance in advances.values():
         _add_writes(commit, advance, limits)
-    # What EXEC answers to the forecasts is known beforehand, so they come first.
-    commit.packed.sort(key=lambda packed: not packed.replies)
     telemetry.observe_turn(decode=read - begun, engine=forecast - read, encode=clock() - forecast)
     return Pending(commit, list(advances.values()), (decoded, forecasts))
 
@@ -199,7 +197,9 @@ def _add_writes(commit: Commit, advance: Advance, limits: Limits) -> None:
     commands += letters
     if publication is not None:
         commit.floors[keys.forecasts] = state.position
-        commit.packed += [part for part in (publication.forecasts, publication.latest) if part is not None]
+        commit.forecasts.append(publication.forecasts)
+        if publication.latest is not None:
+            commit.latest.append(publication.latest)
         state.untrimmed += publication.forecasts.count
         if state.untrimmed >= TRIM_EVERY_ENTRIES:
             state.untrimmed = 0

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from itertools import takewhile
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from foretick.errors import CommandFailed, ConnectionLost, ForetickError, ServerRefused
@@ -77,7 +75,8 @@ class Commit:
     """What one turn changes in Redis, all at once or not at all.
 
     Attributes:
-        packed: forecasts, ready to be sent; they come before the commands.
+        forecasts: ready to be sent; they come first, because what EXEC answers to them is known beforehand.
+        latest: the last ones of each series, ready to be sent; they come next.
         commands: in order; the lease's renewal is added when it is sent.
         floors: for each stream written to, the id at or below which its top must be for the XADDs to succeed and no
             foreign entry to stand among ours: the committed position.
@@ -87,26 +86,16 @@ class Commit:
     """
 
     commands: list[Command] = field(default_factory=list)
-    packed: list[Packed] = field(default_factory=list)
+    forecasts: list[Packed] = field(default_factory=list)
+    latest: list[Packed] = field(default_factory=list)
     floors: dict[bytes, bytes] = field(default_factory=dict)
     before: Mapping[bytes, bytes] = field(default_factory=dict)
     in_doubt: bool = False
 
     @property
-    def size(self) -> int:
-        """How many commands there are in all."""
-        return sum([packed.count for packed in self.packed]) + len(self.commands)
-
-    @property
-    def known_replies(self) -> tuple[int, bytes]:
-        """With how many commands it begins of which the replies are known if all goes well, and these replies."""
-        known = list(takewhile(attrgetter("replies"), self.packed))
-        return sum([packed.count for packed in known]), b"".join([packed.replies for packed in known])
-
-    @property
     def everything(self) -> list[Command]:
         """All commands one by one, for the rare case in which somebody has to look at them."""
-        return [command for packed in self.packed for command in packed.commands] + self.commands
+        return [command for packed in (*self.forecasts, *self.latest) for command in packed.commands] + self.commands
 
     @property
     def publications(self) -> list[Command]:
@@ -161,8 +150,10 @@ class Exchange:
 
     def read_outcome(self, commit: Commit) -> Outcome:
         """The answer to the commit; it arrives at once, whatever the read behind it waits for."""
-        read, n = self.connection.read, commit.size + 1
-        known, replies = commit.known_replies
+        read = self.connection.read
+        known = sum([packed.count for packed in commit.forecasts])
+        n = known + sum([packed.count for packed in commit.latest]) + len(commit.commands) + 1  # the lease's renewal
+        replies = b"".join([packed.replies for packed in commit.forecasts])
         if self.connection.take(b"+OK\r\n%b*%d\r\n%b" % (b"+QUEUED\r\n" * n, n, replies)):
             rest = [read() for _ in range(n - known)]
             is_sound = _ERRORS.isdisjoint(map(type, rest))
@@ -207,7 +198,7 @@ class Exchange:
         return self.read_outcome(commit)
 
     def _transaction(self, commit: Commit) -> list[bytes | memoryview]:
-        ready = [packed.request for packed in commit.packed]
+        ready = [packed.request for packed in (*commit.forecasts, *commit.latest)]
         return [_MULTI, *ready, pack(commit.commands), self.lease.renewal_request, _EXEC]
 
 

@@ -88,7 +88,7 @@ def test_a_commit_knows_which_of_its_packed_commands_failed(line, failing):
     connection, server = line
     lease = Lease(b"lease", "me", 1000, b"record")
     known = b"$3\r\n1-0\r\n$3\r\n1-1\r\n"
-    commit = Commit([MOVE], [Packed(pack(XADDS), 2, known), Packed(pack([(b"HSET", b"l", b"a", b"{}")]), 1)])
+    commit = Commit([MOVE], [Packed(pack(XADDS), 2, known)], [Packed(pack([(b"HSET", b"l", b"a", b"{}")]), 1)])
     answers = [b"$3\r\n1-0\r\n", b"$3\r\n1-1\r\n", b":1\r\n", b"+OK\r\n", b":1\r\n"]
     if failing is not None:
         answers[failing] = b"-WRONGTYPE no\r\n"
