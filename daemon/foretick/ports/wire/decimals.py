@@ -44,7 +44,7 @@ _STAMP_MIN = 10**12  # ms since the epoch have 13 digits from 2001 to 2286
 def decimals(values: NDArray[np.float64]) -> Cells:
     """(n,) float64 -> the texts, each equal to `repr` of its number; empty where it is NaN."""
     if len(values) <= FEW:
-        return cells([_plain(value) for value in values.tolist()])
+        return cells([b"" if isnan(value) else repr(value).encode() for value in values.tolist()])
     blocks = [_block(np.ascontiguousarray(values[start : start + BLOCK])) for start in range(0, len(values), BLOCK)]
     return Cells(*(np.concatenate(columns) for columns in zip(*blocks, strict=True)))
 
@@ -64,20 +64,17 @@ def whole(values: NDArray[np.int64]) -> Cells:
     return Cells(np.ndarray(n, "V13", chars, 3, (16,)), np.full(n, 13))
 
 
-def _plain(value: float) -> bytes:
-    return b"" if isnan(value) else repr(value).encode()
-
-
 def _block(values: NDArray[np.float64]) -> Cells:
     digits, point, is_odd = _shortest(values.view(np.uint64))
-    is_zero = values == 0
+    is_zero, is_absent = values == 0, np.isnan(values)
     is_odd |= (point < _POINT_MIN) | (point > _POINT_MAX)
     point[is_odd | is_zero] = 1
     digits[is_zero] = 0
     texts, sizes = _laid_out(digits, point, np.signbit(values))
-    odd = np.flatnonzero(is_odd & ~is_zero)
+    sizes[is_absent] = 0
+    odd = np.flatnonzero(is_odd & ~(is_zero | is_absent))
     if len(odd):
-        told = [_plain(value) for value in values[odd].tolist()]
+        told = [repr(value).encode() for value in values[odd].tolist()]
         texts[odd] = np.array(told, f"S{_WIDTH}").view(f"V{_WIDTH}")
         sizes[odd] = list(map(len, told))
     return Cells(texts, sizes)
