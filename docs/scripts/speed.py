@@ -1,4 +1,7 @@
-"""Draws docs/speed.svg and writes the tables of docs/performance.md from docs/speed.json, which `make bench` writes."""
+"""Draws docs/speed.svg, and writes the tables of docs/performance.md and the README, from docs/speed.json: `make docs`.
+
+`make bench` writes that file, and runs this.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 DOCS = Path(__file__).resolve().parents[1]
-FOUND, PICTURE, PAGE = DOCS / "speed.json", DOCS / "speed.svg", DOCS / "performance.md"
+FOUND, PICTURE = DOCS / "speed.json", DOCS / "speed.svg"
+PAGE, README = DOCS / "performance.md", DOCS.parent / "README.md"
 WIDTH, LEFT, RIGHT = 720, 178, 128  # px; names stand to the left of the bars, figures to the right
 ROW, BAR, HEAD, LEGEND = 17, 11, 24, 30  # px: heights
 AIR = 1.04  # of the axis beyond the longest bar that is drawn whole
@@ -25,6 +29,12 @@ PARTS = {  # of a tick's time: its colour and its name
     "encode": ("expert-2", "text"),
     "rest": ("expert-4", "client: socket, loop, model"),
     "learning": ("expert-5", "learning"),
+}
+IN_SHORT = {
+    "C floor": "C: the same work of Redis, nothing computed",
+    "redis-py echo": "the plainest redis-py echo, no model",
+    "foretick lean, learning off": "foretick, learning off",
+    "foretick lean, learning on": "foretick, learning as it goes",
 }
 PARTS_COLUMNS = ((("least", "median"), 1), (("alone_least", "alone"), 0))  # and digits behind the point
 COMPUTED = ("decode", "engine", "encode")
@@ -149,6 +159,22 @@ def parts_table(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def short_table(found: dict[str, Any]) -> str:
+    """Those of `lean` with a thousand series and ten thousand, for the README."""
+    sizes = (1_000, 10_000)
+    lines = [
+        "| |" + "".join(f" {size:,} series, ticks/s | of the echo |" for size in sizes),
+        "|---|---:|---:|---:|---:|",
+    ]
+    known = {(row["series"], row["consumer"]): row for row in found["rows"] if row["profile"] == "lean"}
+    for consumer, name in IN_SHORT.items():
+        rows = [known[size, consumer] for size in sizes if (size, consumer) in known]
+        cells = [cell for row in rows for cell in (f"{1e6 / row['core_us']:,.0f}", f"{row['of_echo']:.2f}")]
+        if cells:  # there is no floor where there was no compiler
+            lines.append(f"| {' | '.join([name, *cells])} |")
+    return "\n".join(lines)
+
+
 def with_table(whole: str, name: str, text: str) -> str:
     """The page with this between the marks of that name."""
     begin, end = f"<!-- {name}: written by docs/scripts/speed.py -->", f"<!-- end of {name} -->"
@@ -163,7 +189,13 @@ def page(found: dict[str, Any]) -> str:
     return with_table(text, "latency", latency_table(found["latency"]))
 
 
+def readme(found: dict[str, Any]) -> str:
+    """The README with its table."""
+    return with_table(README.read_text(encoding="utf-8"), "throughput", short_table(found["throughput"]))
+
+
 if __name__ == "__main__":
     known = json.loads(FOUND.read_text(encoding="utf-8"))
     PICTURE.write_text(styled(picture(known["throughput"])), encoding="utf-8")
     PAGE.write_text(page(known), encoding="utf-8")
+    README.write_text(readme(known), encoding="utf-8")
