@@ -107,29 +107,28 @@ class LinearBank:
         rate = np.maximum(_ERROR_RATE, 1.0 / t).astype(np.float32)
         z, rate = (column if column.ndim > 1 else column[:, None] for column in (z, rate))
         enters = (x != 0) > entered
-        if enters.any():
+        if np.logical_or.reduce(enters, axis=None):
             self._enter(rows, enters, rho)
             entered |= enters
 
         e = z - np.einsum("nmk,nmk->nm", x, theta)
+        v = self._times(rows, x)
+        energy = rho * np.einsum("nmk,nmk->nm", x, v)
+        if not np.minimum.reduce(energy, axis=None) >= 0:  # so that NaN is found
+            lost = ~(energy >= 0)
+            self._lose(rows, lost, state, e)
+            v[lost] = energy[lost] = 0
         error = np.abs(e)
         size += rate * (error - size)
         w = np.minimum(1, self._hub * size / np.maximum(error, _TINY))
-        v = self._times(rows, x)
-        energy = rho * np.einsum("nmk,nmk->nm", x, v)
-        lost = ~(energy >= 0)
-        if lost.any():
-            v[lost] = energy[lost] = 0
         share = rho / (self._forgetting / np.maximum(w, _TINY) + energy)
         theta += v * (share * e)[:, :, None]
         v *= np.sqrt(share)[:, :, None]
         self._U.rows[rows, :, noted] = v
         noted += 1
         rho /= self._forgetting
-        if lost.any():
-            self._lose(rows, lost, state)
-        full = noted == _NOTED_MAX
-        if full.any():
+        if np.maximum.reduce(noted) == _NOTED_MAX:
+            full = noted == _NOTED_MAX
             rho[full] = self._fold(rows[full], rho[full])
             noted[full] = 0
         if not isinstance(at, slice):
@@ -150,7 +149,9 @@ class LinearBank:
             v[part] = (x[part] @ self._Q.rows[run] - x[part] @ U.mT @ U)[:, :, 0]
         return v
 
-    def _lose(self, rows: NDArray[np.int64], lost: NDArray[np.bool_], state: Sequence[NDArray[Any]]) -> None:
+    def _lose(
+        self, rows: NDArray[np.int64], lost: NDArray[np.bool_], state: Sequence[NDArray[Any]], e: NDArray[np.float32]
+    ) -> None:
         """Collinear features cost P its definiteness, a poisoned state its soundness: every feature enters again.
 
         What was learned stays, if it is sound.
@@ -159,9 +160,9 @@ class LinearBank:
         series, expert = np.nonzero(lost)
         self._Q.rows[rows[series], expert] = 0
         self._U.rows[rows[series], expert] = 0
-        rho[lost], entered[lost] = 1, False
-        theta[~np.isfinite(theta)] = 0
-        size[~np.isfinite(size)] = 0
+        rho[lost], entered[lost] = self._forgetting[expert], False  # ρ is 1 after this outcome
+        for values in (theta, size, e):
+            values[lost] = np.nan_to_num(values[lost], nan=0, posinf=0, neginf=0)
 
     def _fold(self, rows: NDArray[np.int64], rho: NDArray[np.float32]) -> NDArray[np.float32]:
         """Take UᵀU out of Q, and bring large ρ into it; (n, m) the new ρ."""
