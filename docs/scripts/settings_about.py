@@ -49,7 +49,7 @@ ABOUT: Mapping[str, str] = {
     ),
     "batch": (
         "Entries taken in one turn at most. In a backlog turns grow up to it while they take less than 0.1 s; each ends"
-        " with a commit that holds Redis for some 2 µs per tick. The forecasts are the same."
+        " with a commit that holds Redis for 3 to 5 µs per tick. The forecasts are the same."
     ),
     "fields.series": "The field with the series id.",
     "fields.value": "The field with the number to forecast.",

@@ -53,7 +53,7 @@ class Limits:
         latest: whether the hash of last forecasts is written.
     """
 
-    count: int = 8000
+    count: int = 4000
     block_ms: int = 1000
     forecasts_maxlen: int = 1_000_000
     dead_maxlen: int = 100_000

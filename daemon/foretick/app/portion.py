@@ -1,8 +1,8 @@
 """How many entries a turn takes: many while they are quick, few where each takes long.
 
 A turn has fixed costs, and of many ticks of a series only the last goes into the hash of last forecasts: in a backlog
-8,000 at a time cost 10 to 15% less per tick than 1,000. But nothing of a turn is seen before its end, the commit that
-ends it holds Redis for about 2 µs per tick, and an engine may need a millisecond for each. So turns grow while they are
+4,000 at a time cost 6 to 13% less per tick than 1,000. But nothing of a turn is seen before its end, the commit that
+ends it holds Redis for 3 to 5 µs per tick, and an engine may need a millisecond for each. So turns grow while they are
 full, until they take about as long as is aimed at. The forecasts do not depend on it.
 """
 

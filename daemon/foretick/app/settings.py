@@ -75,7 +75,7 @@ class Settings(BaseSettings):
         Field(pattern=r"^[A-Za-z0-9_.:-]{0,99}[A-Za-z0-9_.-]$"),  # braces would move the keys to another cluster slot
         Hint("letters, digits and _ . - (: inside), such as foretick"),
     ] = "foretick"
-    batch: Annotated[Count, Field(ge=1, le=100_000), Hint("ticks per read from 1 to 100000, such as 8000")] = 8000
+    batch: Annotated[Count, Field(ge=1, le=100_000), Hint("ticks per read from 1 to 100000, such as 4000")] = 4000
     fields: FieldSettings = FieldSettings()
     profile: Annotated[
         Literal["accurate", "balanced", "lean"], BeforeValidator(lower), Hint("accurate, balanced or lean")

@@ -6,7 +6,7 @@ import pytest
 
 from foretick.app.portion import AIM_SECONDS, FIRST_ENTRIES, LEAST_ENTRIES, Portion
 
-MOST = 8000
+MOST = 4000
 
 
 def taken(portion: Portion, turns: int, seconds_per_entry: float, fixed_seconds: float = 0.0) -> list[int]:
@@ -19,7 +19,7 @@ def taken(portion: Portion, turns: int, seconds_per_entry: float, fixed_seconds:
 
 
 def test_full_turns_that_take_no_time_double_up_to_the_most():
-    assert taken(Portion(), 7, 0.0) == [FIRST_ENTRIES, 512, 1024, 2048, 4096, MOST, MOST]
+    assert taken(Portion(), 6, 0.0) == [FIRST_ENTRIES, 512, 1024, 2048, MOST, MOST]
 
 
 def test_turns_come_to_take_as_long_as_is_aimed_at():

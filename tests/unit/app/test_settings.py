@@ -36,7 +36,7 @@ DEFAULTS = {
     "streams": ("ticks", "ticks:*"),
     "start": "earliest",
     "prefix": "foretick",
-    "batch": 8000,
+    "batch": 4000,
     "fields.series": "series",
     "fields.value": "value",
     "fields.ts": "ts",
@@ -91,7 +91,7 @@ def test_only_passwords_are_secrets():
 def test_settings_do_not_read_the_environment_behind_our_back(monkeypatch):
     monkeypatch.setenv("BATCH", "7")
     monkeypatch.setenv("batch", "7")
-    assert Settings().batch == 8000
+    assert Settings().batch == 4000
 
 
 def test_settings_cannot_be_changed():
