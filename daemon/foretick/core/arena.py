@@ -87,6 +87,7 @@ class Arena:
 
     def __init__(self, recipe: Recipe, experts: int) -> None:
         self.dtype = record_dtype(recipe, experts)
+        self._opaque = np.dtype((np.void, self.dtype.itemsize))  # such records copy 5 times faster than fields
         self.table = Table()
         compact = recipe.compact is not None  # differences in scales instead of values, spacings to seven digits
         self.window = Window(self.table.column("window", (recipe.window,), np.float16 if compact else np.float64))
@@ -246,8 +247,8 @@ class Arena:
     def scatter(self, rows: NDArray[np.int64], block: Block) -> None:
         """Put the block's records back into their rows, given without repetition."""
         block.fold()
-        width = f"V{self.dtype.itemsize}"  # opaque records copy 5 times faster than fields
-        self._bytes.rows.view(width)[:, 0][as_slice(rows)] = block.records[: len(rows)].view(width)[:, 0]
+        records = block.records[: len(rows)].view(self._opaque)[:, 0]
+        self._bytes.rows.view(self._opaque)[:, 0][as_slice(rows)] = records
 
     def restore(
         self, names: Sequence[bytes | None], row_of: Mapping[bytes, int], columns: dict[str, NDArray[Any]]

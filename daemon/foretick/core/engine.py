@@ -190,7 +190,7 @@ class Engine:
     def _answer(self, ticks: Ticks, answer: Forecasts) -> None:
         """Answer the ticks of a part of the batch in which no series is forgotten."""
         rows = self._admit(ticks, answer)
-        at = np.flatnonzero(rows >= 0)
+        [at] = (rows >= 0).nonzero()
         learn = self.recipe.learn
         while len(at):
             stop = self._schedule.take(self._arena, rows[at], ticks.ms[at], learn) if learn.enabled else len(at)
@@ -204,7 +204,9 @@ class Engine:
         """(n,) the row of each tick's series; −1 where there is none, or a feature is not there."""
         if ticks.y.ndim == 1 or not (absent := np.isnan(ticks.y).any(axis=1)).any():
             rows = self._arena.admit(ticks.series, ticks.ms)
-            answer.verdict[rows < 0] = Verdict.TOO_MANY_SERIES
+            refused = rows < 0
+            if np.count_nonzero(refused):
+                answer.verdict[refused] = Verdict.TOO_MANY_SERIES
             return rows
         at = np.flatnonzero(~absent)
         rows = np.full(len(ticks), -1, np.int64)

@@ -8,6 +8,7 @@ import numpy as np
 
 from foretick.core.exogenous import heard_width
 from foretick.core.features_compact import Layout
+from foretick.core.halves import narrow, widened
 from foretick.core.kalman import Kalman
 from foretick.core.linear_packed import PackedLinear, packed_size
 
@@ -57,7 +58,7 @@ class CompactEnsemble:
 
     def meet(self, block: Block, z: NDArray[np.float32], recent: NDArray[np.float32]) -> Lesson:
         """Compare the standing forecasts with the outcome z; `recent` are the moves they were made from."""
-        x, moves = block["linear_x"].astype(np.float32), self._kalman.seen(recent)
+        x, moves = widened(block["linear_x"]), self._kalman.seen(recent)
         said = np.empty((2, len(z)), np.float32)
         self._linear.forecast(block, x, said[0])
         self._kalman.forecast(block, moves, said[1])
@@ -90,11 +91,11 @@ class CompactEnsemble:
     def forecast_linear(self, row: NDArray[np.int64], block: Block, sight: Sight) -> None:  # noqa: ARG002  likewise
         """Let both forecast from what is seen, and say in the LSTM's inputs what, if it hears them."""
         seen = block["linear_x"]
-        seen[:-1] = sight.x.take(self._columns, axis=0)
+        narrow(sight.x.take(self._columns, axis=0), seen[:-1])
         seen[-1] = 1.0
         said = block["expert"][_EXPERTS]
         # As it is kept, so that what is learned from is what was forecast from.
-        self._linear.forecast(block, seen.astype(np.float32), said[0])
+        self._linear.forecast(block, widened(seen), said[0])
         self._kalman.forecast(block, self._kalman.seen(sight.linear), said[1])
         clip = np.float32(self._recipe.mix.clip)
         np.minimum(np.maximum(said, -clip, out=said), clip, out=said)

@@ -39,10 +39,10 @@ def names(recipe: Recipe) -> tuple[str, ...]:
 
 
 def priors(experts: int, recipe: MixRecipe) -> NDArray[np.float32]:
-    """(K,) prior weights: half on naive, the rest shared."""
-    prior = np.full(experts, (1.0 - recipe.naive_prior) / (experts - 1), np.float32)
+    """(K, 1) ε · prior weights: half on naive, the rest shared."""
+    prior = np.full((experts, 1), (1.0 - recipe.naive_prior) / (experts - 1), np.float32)
     prior[NAIVE] = recipe.naive_prior
-    return prior
+    return np.float32(recipe.smooth) * prior
 
 
 def update_mix(block: Columns, excess: NDArray[np.float32], recipe: MixRecipe) -> None:
@@ -65,10 +65,10 @@ def update_mix(block: Columns, excess: NDArray[np.float32], recipe: MixRecipe) -
     square += np.square(r, out=r)
 
 
-def weights(block: Columns, prior: NDArray[np.float32], recipe: MixRecipe) -> NDArray[np.float32]:
-    """(K, n) float32 weights of the experts, each column summing to one."""
+def weights(block: Columns, prior: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(K, n) float32 weights of the experts, each column summing to one; `prior` is ε · prior."""
     w: NDArray[np.float32] = np.maximum(block["regret"], np.float32(0))
     w /= block["regret_square"] + np.float32(1)
-    w += np.float32(recipe.smooth) * prior[:, None]
+    w += prior
     w /= np.add.reduce(w, axis=0)
     return w

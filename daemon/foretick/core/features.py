@@ -192,4 +192,4 @@ def write_youth_and_pace(block: Block, columns: NDArray[np.float32]) -> None:
     columns[::2] = np.log(ratios, out=ratios)
     pace = columns[2]
     np.minimum(np.maximum(pace, -_PACE_MAX, out=pace), _PACE_MAX, out=pace)
-    np.divide(YOUTH_TICKS, block["t"] + YOUTH_TICKS, out=columns[1], casting="same_kind")
+    columns[1] = YOUTH_TICKS / (block["t"] + YOUTH_TICKS)

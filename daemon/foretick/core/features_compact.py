@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from foretick.core.features import RECENT, SEASON_WEIGHT, Sight, beside, bounded, clock, write_youth_and_pace
+from foretick.core.halves import widened
 from foretick.core.recipe import MS_PER_DAY
 from foretick.core.seasons import update_seasons
 
@@ -117,10 +118,13 @@ class _Profile(NamedTuple):
     period_ms: int
     floor: float
 
-    def places(self, row: NDArray[np.int64], bins: NDArray[np.int32]) -> NDArray[np.int64]:
-        """(n,) where the bins of these rows stand in the column, read flat."""
-        places: NDArray[np.int64] = row * self.bins.rows.shape[1] + bins
-        return places
+    def rate(self, block: Block) -> NDArray[np.float64] | float:
+        """(n,) at which bins learn from the t-th outcome; one number where all have come down to the floor."""
+        B, t = self.bins.rows.shape[1], block["t"]
+        if block.youngest * self.floor > B:
+            return self.floor
+        rate: NDArray[np.float64] = np.maximum(self.floor, B / (B + np.maximum(t - 1, 0)))
+        return rate if block.youngest > 0 else rate * (t > 0)  # a first tick settles nothing
 
 
 class CompactFeatures:
@@ -138,7 +142,7 @@ class CompactFeatures:
         self._compressed, self._averages, self._clock = layout.compressed, layout.averages, layout.clock
         self._season_columns, self._profile_columns = layout.seasons, layout.profiles
         self._youth_and_pace, self._width = slice(layout.ratio, layout.pace + 1), layout.width
-        self._recent = np.arange(max(RECENT, recipe.compact.kalman.moves))[:, None]
+        self._back = arena.window.places_back(max(RECENT, recipe.compact.kalman.moves))
         compact = recipe.compact
         day = _Profile(arena.table.column("day", (compact.day_bins,), np.float16), MS_PER_DAY, compact.day_rate)
         week = _Profile(arena.table.column("week", (compact.week_bins,), np.float16), 7 * MS_PER_DAY, compact.week_rate)
@@ -152,21 +156,15 @@ class CompactFeatures:
     def recall(self, row: NDArray[np.int64], block: Block) -> NDArray[np.float32]:
         """(16, n) the latest moves u_t, u_{t−1}, … up to tick t, the newest in the rings; before tick 0, none."""
         t = block["t"] if block.youngest >= 0 else np.maximum(block["t"], 0)
-        return self._arena.window.at(row, t, self._recent).astype(np.float32)
+        return np.ascontiguousarray(widened(self._arena.window.recent(row, t, self._back)).T)
 
     def observe(self, row: NDArray[np.int64], block: Block, z: NDArray[np.float32]) -> None:
         """Take in the outcome z of tick t ≥ 1, whose time was predicted to lie in the block's bins."""
         bound = np.float32(self._compact.profile_clip)
         z = np.minimum(np.maximum(z, -bound), bound)
         for profile, bins in zip(self._profiles, block["bins"], strict=True):
-            flat, at = profile.bins.rows.reshape(-1), profile.places(row, bins)
-            B = profile.bins.rows.shape[1]
-            known = flat.take(at).astype(np.float64)
-            visited = np.maximum(block["t"] - 1, 0) if block.youngest < 1 else block["t"] - 1
-            rate = np.maximum(profile.floor, B / (B + visited))
-            if block.youngest < 1:
-                rate *= block["t"] > 0  # a first tick settles nothing
-            flat[at] = known + rate * (z - known)
+            known = profile.bins.rows[row, bins].astype(np.float64)
+            profile.bins.rows[row, bins] = known + profile.rate(block) * (z - known)
 
     def take(
         self, row: NDArray[np.int64], block: Block, d: NDArray[np.float64], recent: NDArray[np.float32]
@@ -249,7 +247,7 @@ class CompactFeatures:
         for k, profile in enumerate(self._profiles):
             bins = profile.bins.rows.shape[1]
             block["bins"][k] = phase[k] // (profile.period_ms // bins)
-            columns[k] = profile.bins.rows.reshape(-1).take(profile.places(row, block["bins"][k]))
+            columns[k] = profile.bins.rows[row, block["bins"][k]]
 
     def _see_seasons(self, row: NDArray[np.int64], block: Block, x: NDArray[np.float32]) -> NDArray[np.float64]:
         """Write the season columns; (n,) the seasonal naive forecast, in scales."""

@@ -164,7 +164,7 @@ class Horizons:
         linear = np.ascontiguousarray(sight.linear[:, :n].T)
         far["expert"] = self._experts(row, block, np.where(np.isfinite(zhat), zhat, 0), linear)
         flat = far.reshape(-1)
-        weights = experts.weights(_columns(flat), self._prior, self._recipe.mix)
+        weights = experts.weights(_columns(flat), self._prior)
         weight = np.ascontiguousarray(weights.T).reshape(n, M, -1)
         phat = np.where(warm[:n, None], (weight * far["expert"]).sum(axis=2), 0).clip(-self._clip, self._clip)
         far["phat"] = phat

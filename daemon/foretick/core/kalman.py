@@ -25,6 +25,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from foretick.core.halves import narrow, widened
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -39,14 +41,13 @@ class Kalman:
     """One such expert for every series of a group; its state are `kalman_theta` and `kalman_variance` of a block."""
 
     def __init__(self, recipe: KalmanRecipe) -> None:
-        self._recipe = recipe
+        self._recipe, self._clip, self._drift = recipe, np.float32(recipe.clip), np.float32(recipe.drift)
         self.start = recipe.start  # variance of a coefficient that has learned nothing
 
     def seen(self, moves: NDArray[np.float32]) -> NDArray[np.float32]:
         """(k, n) x: the latest moves, in scales, as this expert sees them."""
-        recipe = self._recipe
-        bounded: NDArray[np.float32] = np.maximum(moves[: recipe.moves], np.float32(-recipe.clip))
-        return np.minimum(bounded, np.float32(recipe.clip), out=bounded)
+        bounded: NDArray[np.float32] = np.maximum(moves[: self._recipe.moves], -self._clip)
+        return np.minimum(bounded, self._clip, out=bounded)
 
     def forecast(
         self, block: Columns, x: NDArray[np.float32], out: NDArray[np.float32] | None = None
@@ -67,15 +68,15 @@ class Kalman:
             per_weight: (n,) 1/w.
         """
         theta = block["kalman_theta"]
-        variance = block["kalman_variance"].astype(np.float32)
-        variance += np.float32(self._recipe.drift)
+        variance = widened(block["kalman_variance"])
+        variance += self._drift
         np.minimum(variance, _VARIANCE_MAX, out=variance)
         pull = variance * x
         energy = per_weight + np.einsum("kn,kn->n", pull, x)
         g = pull / energy
         pull *= g
         variance -= pull
-        block["kalman_variance"][...] = variance
+        narrow(variance, block["kalman_variance"])
         g *= e
         theta += g
         if not np.minimum.reduce(energy) >= _ENERGY_MIN:  # so that NaN is found

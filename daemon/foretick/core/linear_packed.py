@@ -87,10 +87,9 @@ class PackedLinear:
 
     def _enter(self, P: NDArray[np.float32], x: NDArray[np.float32]) -> None:
         """Give a feature that speaks for the first time its variance."""
-        absent = P.take(self._diagonal, axis=0) == 0
-        if np.logical_or.reduce(absent, axis=None):
-            enters = absent & (x != 0)
-            feature, series = np.nonzero(enters)
+        diagonal = P.take(self._diagonal, axis=0)
+        if np.count_nonzero(diagonal) < diagonal.size:
+            feature, series = np.logical_and(x, diagonal == 0).nonzero()
             P[self._diagonal[feature], series] = self._recipe.start
 
     def _bound(self, P: NDArray[np.float32]) -> None:

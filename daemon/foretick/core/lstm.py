@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+_ROOMS_KEPT = 4  # of different sizes; 1 MB each at most
+
 
 @dataclass(frozen=True, slots=True)
 class Shape:
@@ -119,6 +121,7 @@ class Stepper:
         self.shape = shape
         parts = shape.split(theta)
         self._layers = [_Layer(shape.hidden, parts, layer) for layer in range(shape.layers)]
+        self._joint = _Room(shape.inputs + shape.hidden)
         self._head = parts["head_weight"].roll(shape.inputs).numpy()  # of the inputs, then of h
         self._head_bias = np.float32(parts["head_bias"])
         self._further = [parts[name].clone().numpy() for name in ("head_weights", "head_biases") if name in parts]
@@ -138,7 +141,7 @@ class Stepper:
         """
         h, c = h.copy(), c.copy()
         F, H = self.shape.inputs, self.shape.hidden
-        joint = np.empty((F + H, x.shape[1]), np.float32)
+        _, joint = self._joint.of(x.shape[1])
         joint[:F] = x
         heard = joint
         for number, layer in enumerate(self._layers):
@@ -162,6 +165,27 @@ class Stepper:
         return np.asarray(np.stack(said) + biases[:, None], np.float32)
 
 
+class _Room:
+    """Memory to work in, as a tensor and as an array: making a tensor costs a single tick more than the product in it.
+
+    Args:
+        rows: of it.
+    """
+
+    def __init__(self, rows: int) -> None:
+        self._rows = rows
+        self._by_columns: dict[int, tuple[Tensor, NDArray[np.float32]]] = {}
+
+    def of(self, columns: int) -> tuple[Tensor, NDArray[np.float32]]:
+        """Of so many columns; what it holds is what was left there."""
+        if columns not in self._by_columns:
+            if len(self._by_columns) >= _ROOMS_KEPT:
+                self._by_columns.clear()
+            tensor = torch.empty(self._rows, columns)
+            self._by_columns[columns] = tensor, tensor.numpy()
+        return self._by_columns[columns]
+
+
 class _Layer:
     """The packed weights of one layer; gates in the order i, f, o, g."""
 
@@ -175,11 +199,13 @@ class _Layer:
         halves[: 3 * hidden] = 0.5
         self._weights = (joint[order] * halves).contiguous()
         self._bias = bias[order] * halves
+        self._gates = _Room(4 * hidden)
 
     def step(self, heard: NDArray[np.float32], h: NDArray[np.float32], c: NDArray[np.float32]) -> None:
         """Write the new hidden states h, from the (F + H, n) inputs and hidden states, and the new cell states c."""
         H = self._hidden
-        gates = torch.addmm(self._bias, self._weights, torch.from_numpy(heard)).numpy()
+        product, gates = self._gates.of(heard.shape[1])
+        torch.addmm(self._bias, self._weights, torch.from_numpy(heard), out=product)
         np.tanh(gates, out=gates)
         open_ = gates[: 3 * H]
         open_ *= np.float32(0.5)

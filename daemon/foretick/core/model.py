@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from foretick.core.block import Block
     from foretick.core.columns import Columns
     from foretick.core.ensemble_compact import Lesson
-    from foretick.core.horizon import Settled
     from foretick.core.lstm import Stepper
     from foretick.core.recipe import Recipe
     from foretick.core.records import Forecasts, Ticks
@@ -86,7 +85,7 @@ class Model:
 
     def weights(self, block: Columns) -> NDArray[np.float32]:
         """(K, n) the experts' weights in the standing forecasts of these columns."""
-        return experts.weights(block, self._prior, self.recipe.mix)
+        return experts.weights(block, self._prior)
 
     def round(self, ticks: Ticks, rows: NDArray[np.int64], at: NDArray[np.int64], answer: Forecasts) -> None:
         """Take the ticks at these positions, each of another row, and write what is told of them into the answer.
@@ -144,7 +143,10 @@ class Model:
         self.tally.cover(settlement.bounded[:m], settlement.held[:, :m])
         settled = self._horizons.settle(row[:m], block, y[:m]) if self._horizons else None
         if len(recorded):
-            self._record_outcomes(recorded, self.arena.slots[row[recorded]], z, settled)
+            slot = self.arena.slots[row[recorded]]
+            self.recorder.reveal(slot, z[recorded])
+            if settled is not None:
+                self.recorder.reveal_further(slot, settled.z[recorded])
         lesson = self._ensemble.meet(block, z, recent)
 
         block["t"] += 1
@@ -212,13 +214,6 @@ class Model:
         else:
             sizes = np.divide(sizes, move, out=np.zeros_like(sizes), where=move > 0)
         self.tally.add(scored, sizes)
-
-    def _record_outcomes(
-        self, recorded: NDArray[np.int64], slot: NDArray[np.int32], z: NDArray[np.float32], settled: Settled | None
-    ) -> None:
-        self.recorder.reveal(slot, z[recorded])
-        if settled is not None:
-            self.recorder.reveal_further(slot, settled.z[recorded])
 
     def _forecast(
         self,
@@ -298,7 +293,7 @@ class Model:
         block["numbers"][~sound] = 0
         for name in ("expert", "regret", "regret_square", "phat"):
             block[name][..., lost] = 0
-        weight[:, lost] = self._prior[:, None]
+        weight[:, lost] = self._prior / np.add.reduce(self._prior)
         np.copyto(block["scale"], block["move"], where=lost & (block["scale"] == 0))
         np.copyto(block["yhat"], block["y"], where=lost)
         scaling.invert(block)

@@ -131,7 +131,6 @@ class CompactRecipe:
     profile_clip: float = 8.0  # scales; one outlier must not stand in a profile for weeks
     linear: LinearRecipe = LinearRecipe("linear", forgetting=0.998, hub=0.5, start=0.1, diagonal_max=1.0)
     linear_moves: int = 3  # of the differences it sees
-    packed: bool = True  # half of the symmetric P: fewer bytes, a little more work
     kalman: KalmanRecipe = KalmanRecipe()
     heard: bool = False  # whether the LSTM hears the forecasts of the two
 

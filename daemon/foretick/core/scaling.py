@@ -97,7 +97,7 @@ def bounded_size(size: NDArray[np.float64], block: Block, recipe: ScalingRecipe)
     """(n,) |d| as it moves the scale: one outlier must not."""
     limit = recipe.clip * block["scale"]
     bounded = np.minimum(size, limit)
-    if block.youngest <= recipe.clip_after or not np.minimum.reduce(limit) > TINY:  # NaN hides no other
+    if block.youngest <= recipe.clip_after or not block.all_move:
         # A young series is still finding its scale. A constant past has none to clip at: the first move founds it.
         np.copyto(bounded, size, where=(block["t"] <= recipe.clip_after) | (limit <= TINY))
     return bounded

@@ -26,11 +26,10 @@ def update_seasons(arena: Arena, rows: NDArray[np.int64], block: Block, recipe: 
         return False
     t = block["t"]
     arena.gaps.push(rows, t, block["gap"])
-    due = (t & (t - 1)) == 0
-    if not np.logical_or.reduce(due):
+    lower = t & (t - 1)
+    if np.minimum.reduce(lower) > 0:
         return False
-    due &= t >= recipe.gaps
-    at = np.flatnonzero(due)
+    at = np.flatnonzero((lower == 0) & (t >= recipe.gaps))
     if len(at) == 0:
         return False
     spacing = _spacing(arena.gaps.latest(rows[at]))

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from foretick.core.columns import Column
@@ -49,6 +50,24 @@ class Window:
         flat += row * self.length
         values: NDArray[Any] = self.column.rows.reshape(-1).take(flat)
         return values
+
+    def recent(self, row: NDArray[np.int64], t: NDArray[np.int64], back: NDArray[np.int64]) -> NDArray[Any]:
+        """(n, k) the k latest values up to tick t, the newest first; a copy.
+
+        Args:
+            row: (n,) rows.
+            t: (n,) newest tick numbers.
+            back: (W, k) the places of the k latest, by the place of the newest (`places_back`).
+        """
+        flat = back.take(t % self.length, axis=0)
+        flat += (row * self.length)[:, None]
+        values: NDArray[Any] = self.column.rows.reshape(-1).take(flat)
+        return values
+
+    def places_back(self, k: int) -> NDArray[np.int64]:
+        """(W, k) for `recent`."""
+        places: NDArray[np.int64] = (np.arange(self.length)[:, None] - np.arange(k)) % self.length
+        return places
 
     def latest(self, row: slice | NDArray[np.int64]) -> NDArray[Any]:
         """(n, W) whole rings, in ring order; not copied where the rows are a slice."""
