@@ -137,7 +137,7 @@ class LinearBank:
 
     def _enter(self, rows: NDArray[np.int64], enters: NDArray[np.bool_], rho: NDArray[np.float32]) -> None:
         """Give features that speak for the first time their variance."""
-        rho[rho == 0] = 1
+        rho[np.logical_or.reduce(enters, axis=2) & (rho == 0)] = 1  # not where nothing enters
         series, expert, feature = np.nonzero(enters)
         self._Q.rows[rows[series], expert, feature, feature] = self._start[expert] / rho[series, expert]
 
