@@ -114,7 +114,7 @@ class Stepper:
     """One tick of n series at once, from weights packed for speed.
 
     σ(a) is taken as ½ + ½ tanh(a/2), the halves folded into the weights: one function for all four gates. n is a
-    multiple of 16 (`block`), for then each series has the same bits whatever is beside it.
+    width that `padded` makes, for then each series has the same bits whatever is beside it.
     """
 
     def __init__(self, shape: Shape, theta: Tensor) -> None:
