@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 VIEWERS_MAX = 32  # a thread and a connection each
 LOOK_SECONDS = 0.2  # five events of points a second and viewer: motion to the eye
 VITALS_EVERY = 5  # looks between two words about the daemon and about a series
-OFFERS_MAX = 512  # turns between two looks, of up to 500 ticks each; more are not shown
+OFFERS_MAX = 512  # turns between two looks: of a tick or a few each, for those of a backlog come ten to a second
 POINTS_MAX = 500  # of a series in one event: of more the newest are shown, after a gap
 
 log = structlog.get_logger()
