@@ -55,7 +55,7 @@ ABOUT: Mapping[str, str] = {
     "fields.value": "The field with the number to forecast.",
     "fields.ts": "The field with the event time; ticks without it have the time of their entry id.",
     "fields.ts_unit": "The unit of that field.",
-    "profile": "What a series may cost: 58 kB, 2.8 kB or 1.2 kB of state ([profiles.md](profiles.md)).",
+    "profile": "What a series may cost: 64 kB, 2.8 kB or 1.2 kB of state ([profiles.md](profiles.md)).",
     "features": "The fields of numbers that each tick carries; `value` stands for what `fields.value` says.",
     "targets": (
         "Those of the features that are forecast; none: the first. Several give every field of a forecast a suffix, "
