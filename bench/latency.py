@@ -112,13 +112,14 @@ class Lane:
 
 
 def measure(client: redis.Redis, lanes: list[Lane], ticks: int) -> list[Lane]:
-    title, total = f"{lanes[0].n_series} series", ticks * len(lanes)
+    turns = -(-ticks // (TURN_TICKS - COLD_TICKS))
+    title, total = f"{lanes[0].n_series} series", turns * (TURN_TICKS - COLD_TICKS) * len(lanes)
     with contextlib.ExitStack() as stack:
         for lane in lanes:
             stack.callback(lane.close)
             stack.enter_context(lane.open())
         advance = stack.enter_context(progress(total, title, "ticks", plain_seconds=PLAIN_SECONDS))
-        while len(lanes[0].seconds) < ticks:
+        for _ in range(turns):
             for lane in lanes:
                 lane.turn()
                 advance(TURN_TICKS - COLD_TICKS)
