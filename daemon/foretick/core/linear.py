@@ -143,10 +143,12 @@ class LinearBank:
 
     def _times(self, rows: NDArray[np.int64], x: NDArray[np.float32]) -> NDArray[np.float32]:
         """(n, m, k) v: the product of Q − UᵀU and x."""
-        v, x = np.empty_like(x), x[:, :, None]
-        for part, run in runs(rows):
-            U = self._U.rows[run]
-            v[part] = (x[part] @ self._Q.rows[run] - x[part] @ U.mT @ U)[:, :, 0]
+        x, U = x[:, :, None], self._U.rows[as_slice(rows)]
+        Qx = np.empty_like(x)
+        for part, run in runs(rows):  # Q stays where it is: to copy it costs as much as the product
+            np.matmul(x[part], self._Q.rows[run], out=Qx[part])
+        Qx -= x @ U.mT @ U
+        v: NDArray[np.float32] = Qx[:, :, 0]
         return v
 
     def _lose(
