@@ -6,23 +6,28 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 PRODUCTS = """
 import numpy as np, torch
-from foretick.core.block import ROW_BLOCK, ROWS_AT_ONCE, padded
+from foretick.core.block import ROW_BLOCK, ROWS_AT_ONCE
+from foretick.core.lstm import Shape, Stepper
 torch.set_num_threads(1)
 rng = torch.Generator().manual_seed(0)
-for gates, seen in ((64, 37), (128, 65), (256, 92)):
-    weights, bias = torch.randn(gates, seen, generator=rng), torch.randn(gates, 1, generator=rng)
-    x = torch.randn(seen, ROWS_AT_ONCE, generator=rng)
-    product = lambda columns: torch.addmm(bias, weights, columns.contiguous())
-    alone = torch.cat([product(part) for part in x.split(ROW_BLOCK, dim=1)], dim=1)
-    for n in range(1, ROWS_AT_ONCE + 1, ROW_BLOCK - 1):
-        width = len(padded(np.arange(n)))
-        assert n <= width <= ROWS_AT_ONCE, n
-        assert torch.equal(product(x[:, :width]), alone[:, :width]), (gates, n)
+for hidden, inputs in ((16, 21), (32, 33), (64, 28)):
+    shape = Shape(inputs, hidden, layers=2)
+    stepper = Stepper(shape, torch.randn(shape.size, generator=rng))
+    told = [torch.randn(k, ROWS_AT_ONCE, generator=rng).numpy() for k in (inputs, 2 * hidden, 2 * hidden)]
+    step = lambda a, b: stepper.step(*(columns[:, a:b].copy() for columns in told))
+    alone = [step(a, a + ROW_BLOCK) for a in range(0, ROWS_AT_ONCE, ROW_BLOCK)]
+    alone = [np.concatenate(parts, axis=-1) for parts in zip(*alone)]
+    for n in range(ROW_BLOCK, ROWS_AT_ONCE + 1, ROW_BLOCK):
+        for one, beside in zip(alone, step(0, n)):
+            assert np.array_equal(one[..., :n], beside), (hidden, n)
 """
 
 
-def test_products_of_all_widths_round_alike_where_there_is_no_more_than_avx2():
-    environment = os.environ | {"MKL_ENABLE_INSTRUCTIONS": "AVX2"}
+@pytest.mark.parametrize("instructions", ["AVX512", "AVX2", "SSE4_2"])
+def test_steps_of_all_widths_round_alike_whatever_instructions_there_are(instructions):
+    environment = os.environ | {"MKL_ENABLE_INSTRUCTIONS": instructions}
     subprocess.run([sys.executable, "-c", PRODUCTS], env=environment, check=True)

@@ -16,9 +16,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-ROW_BLOCK = 16  # rows; torch.mm gives a row the same bits at any position of a batch padded to this (measured)
-# Rows; where only AVX2 is there, MKL takes columns by 48, and two blocks left over by a kernel that rounds otherwise.
-_TILE, _ODD = 3 * ROW_BLOCK, 2 * ROW_BLOCK
+ROW_BLOCK = 16  # rows; matrices are multiplied by so many, for a product of another shape rounds otherwise
 # Rows; more falls out of the second-level cache. Not 1,024: columns 4 KiB apart meet in one place of the cache, and
 # turning records into columns takes four times as long.
 ROWS_AT_ONCE = 1008
@@ -27,12 +25,9 @@ _PLACES = np.arange(ROWS_AT_ONCE)
 
 
 def padded(positions: NDArray[np.int64]) -> NDArray[np.int64]:
-    """These positions, the last repeated up to a multiple of 16 at which products round alike."""
+    """These positions, the last repeated up to a multiple of 16."""
     n = len(positions)
-    width = n + -n % ROW_BLOCK
-    if width % _TILE == _ODD:
-        width += ROW_BLOCK
-    return positions if width == n else positions.take(_PLACES[:width], mode="clip")
+    return positions if n % ROW_BLOCK == 0 else positions.take(_PLACES[: n + -n % ROW_BLOCK], mode="clip")
 
 
 class Block(dict[str, "NDArray[Any]"]):

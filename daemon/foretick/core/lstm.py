@@ -20,11 +20,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from foretick.core.block import ROW_BLOCK
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -114,14 +116,13 @@ class Stepper:
     """One tick of n series at once, from weights packed for speed.
 
     σ(a) is taken as ½ + ½ tanh(a/2), the halves folded into the weights: one function for all four gates. n is a
-    width that `padded` makes, for then each series has the same bits whatever is beside it.
+    multiple of 16 (`block`), for then each series has the same bits whatever is beside it.
     """
 
     def __init__(self, shape: Shape, theta: Tensor) -> None:
         self.shape = shape
         parts = shape.split(theta)
         self._layers = [_Layer(shape.hidden, parts, layer) for layer in range(shape.layers)]
-        self._joint = _Room(shape.inputs + shape.hidden)
         self._head = parts["head_weight"].roll(shape.inputs).numpy()  # of the inputs, then of h
         self._head_bias = np.float32(parts["head_bias"])
         self._further = [parts[name].clone().numpy() for name in ("head_weights", "head_biases") if name in parts]
@@ -140,19 +141,14 @@ class Stepper:
             (n,) ẑ, (L · H, n) new h, (L · H, n) new c, float32.
         """
         h, c = h.copy(), c.copy()
-        F, H = self.shape.inputs, self.shape.hidden
-        _, joint = self._joint.of(x.shape[1])
-        joint[:F] = x
-        heard = joint
+        H, heard = self.shape.hidden, x
         for number, layer in enumerate(self._layers):
             part = slice(number * H, (number + 1) * H)
-            heard[-H:] = h[part]
             layer.step(heard, h[part], c[part])
-            if number + 1 < len(self._layers):
-                heard = np.empty((2 * H, x.shape[1]), np.float32)
-                heard[:H] = h[part]
-        joint[F:] = h[-H:]
-        zhat: NDArray[np.float32] = np.einsum("k,kn->n", self._head, joint)
+            heard = h[part]
+        seen = self._layers[0].joint(x.shape[1])  # which still holds x
+        seen[-H:] = heard
+        zhat: NDArray[np.float32] = np.einsum("k,kn->n", self._head, seen)
         zhat += self._head_bias
         return zhat, h, c
 
@@ -163,27 +159,6 @@ class Stepper:
         # Output by output: a product of matrices might round by who is beside whom.
         said = [np.einsum("k,kn->n", head, seen) for head in weights]
         return np.asarray(np.stack(said) + biases[:, None], np.float32)
-
-
-class _Room:
-    """Memory to work in, as a tensor and as an array: making a tensor costs a single tick more than the product in it.
-
-    Args:
-        rows: of it.
-    """
-
-    def __init__(self, rows: int) -> None:
-        self._rows = rows
-        self._by_columns: dict[int, tuple[Tensor, NDArray[np.float32]]] = {}
-
-    def of(self, columns: int) -> tuple[Tensor, NDArray[np.float32]]:
-        """Of so many columns; what it holds is what was left there."""
-        if columns not in self._by_columns:
-            if len(self._by_columns) >= _ROOMS_KEPT:
-                self._by_columns.clear()
-            tensor = torch.empty(self._rows, columns)
-            self._by_columns[columns] = tensor, tensor.numpy()
-        return self._by_columns[columns]
 
 
 class _Layer:
@@ -197,15 +172,19 @@ class _Layer:
         order = torch.cat([torch.arange(gate * hidden, (gate + 1) * hidden) for gate in (i, f, o, g)])
         halves = torch.ones(4 * hidden, 1)
         halves[: 3 * hidden] = 0.5
-        self._weights = (joint[order] * halves).contiguous()
-        self._bias = bias[order] * halves
-        self._gates = _Room(4 * hidden)
+        self._product = _Product(joint[order] * halves, bias[order] * halves)
 
-    def step(self, heard: NDArray[np.float32], h: NDArray[np.float32], c: NDArray[np.float32]) -> None:
-        """Write the new hidden states h, from the (F + H, n) inputs and hidden states, and the new cell states c."""
-        H = self._hidden
-        product, gates = self._gates.of(heard.shape[1])
-        torch.addmm(self._bias, self._weights, torch.from_numpy(heard), out=product)
+    def joint(self, n: int) -> NDArray[np.float32]:
+        """(F + H, n) what the last step of n series was taken from: inputs, then hidden states."""
+        return self._product.room(n).factor
+
+    def step(self, x: NDArray[np.float32], h: NDArray[np.float32], c: NDArray[np.float32]) -> None:
+        """Write the new hidden states h and cell states c over the old, from these and the (F, n) inputs."""
+        n, H = x.shape[1], self._hidden
+        joint = self.joint(n)
+        joint[:-H] = x
+        joint[-H:] = h
+        gates = self._product.take(n)
         np.tanh(gates, out=gates)
         open_ = gates[: 3 * H]
         open_ *= np.float32(0.5)
@@ -216,6 +195,56 @@ class _Layer:
         c += i
         np.tanh(c, out=h)
         h *= o
+
+
+class _Room(NamedTuple):
+    """Memory for the product of n columns: making tensors costs a single tick more than the product itself."""
+
+    factor: NDArray[np.float32]
+    product: NDArray[np.float32]
+    factor_blocks: Tensor
+    product_blocks: Tensor
+    weights: Tensor
+    answer: Tensor
+
+
+class _Product:
+    """W x + b, the columns of x taken 16 at a time.
+
+    A library of matrix products chooses its kernel by the shape, and kernels round differently: MKL with AVX2 does at
+    80, 128, 176 … columns, where AVX-512 does not. So there is one shape for however many columns.
+
+    Args:
+        weights: (p, q) W.
+        bias: (p, 1) b.
+    """
+
+    def __init__(self, weights: Tensor, bias: Tensor) -> None:
+        self._weights = weights.contiguous()[None]
+        self._bias = bias[None]
+        self._rooms: dict[int, _Room] = {}
+
+    def room(self, n: int) -> _Room:
+        """Where the factor x of n columns is written before its product is taken."""
+        if n not in self._rooms:
+            if len(self._rooms) >= _ROOMS_KEPT:
+                self._rooms.clear()
+            _, p, q = self._weights.shape
+            factor, product = torch.empty(q, n), torch.empty(p, n)
+            blocks, told = (whole.view(len(whole), -1, ROW_BLOCK).transpose(0, 1) for whole in (factor, product))
+            weights = self._weights.expand(len(blocks), p, q)
+            # What a product is written to has to lie in one piece; a single block does.
+            answer = told if n == ROW_BLOCK else torch.empty(told.shape)
+            self._rooms[n] = _Room(factor.numpy(), product.numpy(), blocks, told, weights, answer)
+        return self._rooms[n]
+
+    def take(self, n: int) -> NDArray[np.float32]:
+        """(p, n) the product of the n columns in the room for them."""
+        room = self.room(n)
+        torch.baddbmm(self._bias, room.weights, room.factor_blocks, out=room.answer)
+        if room.answer is not room.product_blocks:
+            room.product_blocks.copy_(room.answer)
+        return room.product
 
 
 class SequenceModel:
