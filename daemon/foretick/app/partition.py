@@ -144,8 +144,10 @@ class Partition:
         self._patience.over()
         self._health.set("state", True, "")
         while not self._patience.stop.is_set():
-            if (wanted := self.wanted) is not self._streams and follow(pipeline, self._recovery(), wanted):
-                self._streams = wanted
+            if self.wanted is not self._streams:
+                read = follow(pipeline, self._recovery(), self.wanted)
+                if read is not None:  # what is not read will be offered again by the next rescan
+                    self._streams = self.wanted = read
             pipeline.turn()
         pipeline.finish()
         if self._keeping:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from foretick.ports.telemetry import Telemetry
 
 DIFFERENCES_MAX = 5  # named in a message
+RETIRED = {"compact.packed"}  # of layouts from before, and without a meaning
 
 log = structlog.get_logger()
 
@@ -167,9 +168,9 @@ class Restoring:
         on_wait()
         self._check_whose(state)
         _check_positions(state, standing)
-        if differences := _differences(state.identity.layouts, self._identity.layouts):
+        if found := differences(state.identity.layouts, self._identity.layouts):
             raise StateUnreadable(
-                f"the stored state of partition {self._identity.partition} is of another model: {differences}. "
+                f"the stored state of partition {self._identity.partition} is of another model: {found}. "
                 "Put that back, or start once with --discard-state: the new model then learns from the stream again"
             )
         for group, snapshot in state.snapshots.items():
@@ -205,7 +206,7 @@ def _check_positions(state: State, standing: Standing) -> None:
         )
 
 
-def _differences(before: Mapping[str, Mapping[str, Any]], now: Mapping[str, Mapping[str, Any]]) -> str:
+def differences(before: Mapping[str, Mapping[str, Any]], now: Mapping[str, Mapping[str, Any]]) -> str:
     """What differs, in words; a group that came is no difference, it begins anew.
 
     Series would be with another network than the one that learned from them, where a group is gone or where groups
@@ -220,7 +221,7 @@ def _differences(before: Mapping[str, Mapping[str, Any]], now: Mapping[str, Mapp
 
 
 def _changes(group: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> Sequence[str]:
-    names = [name for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)]
+    names = [name for name in sorted((before.keys() | now.keys()) - RETIRED) if before.get(name) != now.get(name)]
     told = [name for name in names if name != "record"] or names  # the record follows from the others
     return [
         f"{name} was {before.get(name)!r:.40}, is {now.get(name)!r:.40}" + (f" in group {group}" * (group != "default"))

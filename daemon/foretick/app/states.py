@@ -130,7 +130,7 @@ def check_fit(engine: StatefulEngine, snapshot: Snapshot) -> None:
         raise CheckpointUnsound(f"it has other arrays than ours: {sorted(own.keys() ^ snapshot.arrays.keys())[:5]}")
     try:
         S = len(snapshot.names_by_row)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise CheckpointUnsound(str(error)) from error
     for name, array in snapshot.arrays.items():
         first = {"arena": S, "names": len(array)}.get(name.partition(".")[0], len(own[name]))

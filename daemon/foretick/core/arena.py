@@ -219,7 +219,7 @@ class Arena:
         self._slots.rows[rows] = -1
         self._last_cut.rows[rows] = -1
         self._touched.rows[rows] = True
-        self.names.add(names)
+        self.names.add(rows, names)
 
     def blank(self, n: int) -> Records:
         """(n,) records of series that have seen no tick."""

@@ -46,8 +46,19 @@ if TYPE_CHECKING:
 
 _ERROR_RATE = 0.01  # ~100 ticks; the running mean |e| follows the noise of the series
 _NOTED_MAX = 8  # rows of U: more cost a tick more to read than they save it of the fold
-_FOLD_AT = 2.0  # ρ: some hundred ticks apart; a mean diagonal overshoots its bound by no more than this
+_FOLD_AT = 2.0  # ρ: some hundred ticks apart; a mean diagonal overshoots its bound by little more than this
 _TINY = np.float32(1e-30)  # no error is smaller
+
+
+def completed(columns: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Columns of an arena, with what snapshots from before U lack: nothing had been taken out of Q then."""
+    columns = dict(columns)
+    for name, Q in list(columns.items()):
+        bank, _, part = name.rpartition(".")
+        if part == "Q" and f"{bank}.U" not in columns:
+            columns[f"{bank}.U"] = np.zeros((*Q.shape[:2], _NOTED_MAX, Q.shape[-1]), np.float32)
+            columns[f"{bank}.noted"] = np.zeros(len(Q), np.int8)
+    return columns
 
 
 class LinearBank:
@@ -169,12 +180,14 @@ class LinearBank:
     def _fold(self, rows: NDArray[np.int64], rho: NDArray[np.float32]) -> NDArray[np.float32]:
         """Take UᵀU out of Q, and bring large ρ into it; (n, m) the new ρ."""
         for _, run in runs(rows):
-            # One call that reads and writes Q once. A matrix has the same bits in any batch and at any address (tests).
+            # One call that reads and writes Q once. A matrix has the same bits in any batch and at any address (tests),
+            # if torch has one thread: more share the work as the batch suggests.
             Q, U = (torch.from_numpy(column.rows[run]).flatten(0, 1) for column in (self._Q, self._U))
             Q.baddbmm_(U.mT, U, alpha=-1)
             U.zero_()
         high = rho >= _FOLD_AT
         for series, expert in np.argwhere(high).tolist():
             Q = self._Q.rows[rows[series], expert]
-            Q *= min(rho[series, expert], self._diagonal_max[expert] / np.diagonal(Q).mean())
+            mean, bound = np.diagonal(Q).mean(), self._diagonal_max[expert]
+            Q *= bound / mean if mean * rho[series, expert] > bound else rho[series, expert]
         return np.where(high, np.float32(1), rho)

@@ -39,16 +39,15 @@ class Names:
         return len(self.by_row)
 
     def vacant(self, n: int) -> list[int]:
-        """The rows that the next n new series will have: the first free ones, then some behind all others."""
-        free = heapq.nsmallest(n, self._free)
+        """Rows for n new series, which `add` has to be given: the first free ones, then some behind all others."""
+        free = [heapq.heappop(self._free) for _ in range(min(n, len(self._free)))]
         end = len(self.by_row)
         return [*free, *range(end, end + n - len(free))]
 
-    def add(self, names: Sequence[bytes]) -> None:
+    def add(self, rows: Sequence[int], names: Sequence[bytes]) -> None:
         """Give the vacant rows to new series."""
-        for row, name in zip(self.vacant(len(names)), names, strict=True):
+        for row, name in zip(rows, names, strict=True):
             if row < len(self.by_row):
-                heapq.heappop(self._free)
                 self.by_row[row] = name
             else:
                 self.by_row.append(name)

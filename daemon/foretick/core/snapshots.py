@@ -22,6 +22,7 @@ import torch
 
 from foretick.core.columns import FREE
 from foretick.core.learner import Job, Knowledge
+from foretick.core.linear import completed
 from foretick.core.recorder import Batch
 
 if TYPE_CHECKING:
@@ -230,7 +231,7 @@ def unflatten(arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> S
     """
     knowledge = _knowledge("knowledge", arrays, facts["steps"])
     state = {name.removeprefix("state."): array for name, array in arrays.items() if name.startswith("state.")}
-    return Snapshot(state, dict(facts["numbers"]), knowledge, _job(arrays, facts["job"], knowledge))
+    return Snapshot(completed(state), dict(facts["numbers"]), knowledge, _job(arrays, facts["job"], knowledge))
 
 
 def _job(arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any] | None, knowledge: Knowledge) -> Job | None:

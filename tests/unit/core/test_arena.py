@@ -80,3 +80,10 @@ def test_names_that_cannot_be_are_refused(lengths: list[int], joined: bytes, rea
     arrays = {"arena.name_length": np.array(lengths, np.int32), "names.bytes": np.frombuffer(joined, np.uint8)}
     with pytest.raises(ValueError, match=reason):
         replace(Engine(RECIPE).snapshot(), arrays=arrays).names_by_row  # noqa: B018  asking is what refuses
+
+
+def test_rows_that_were_left_are_taken_by_the_next_in_order(rows: Arena):
+    admit(rows, [b"%d" % i for i in range(6)], 1)
+    rows.names.remove([1, 4, 2])
+    assert admit(rows, [b"a", b"b"], 2) == [1, 2]
+    assert admit(rows, [b"c", b"d"], 3) == [4, 6]

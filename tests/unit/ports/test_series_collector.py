@@ -99,19 +99,23 @@ def test_the_worst_are_chosen_over_all_groups_and_partitions_and_are_forgotten_w
     assert told(telemetry, "staleness_seconds").keys() == {("ticks", "a")}
 
 
+def come(names: Names, *series: object) -> None:
+    names.add(names.vacant(len(series)), keys(*series))
+
+
 def test_a_name_that_comes_later_or_takes_over_a_row_is_found():
     names = Names()
-    names.add(keys(*range(STRETCH_ROWS - 1)))
+    come(names, *range(STRETCH_ROWS - 1))
     telemetry = Telemetry(named_series=["pump-*"])
     telemetry.watch_series(
         lambda: [states(names.by_row, [1] * len(names), changes=names.changes.copy())], partition="one"
     )
     assert told(telemetry, "mae") == {}
-    names.add(keys("pump-1", "pump-2", "pump-3"))
+    come(names, "pump-1", "pump-2", "pump-3")
     assert told(telemetry, "mae").keys() == {("ticks", "pump-1"), ("ticks", "pump-2"), ("ticks", "pump-3")}
     names.remove([0, STRETCH_ROWS])
     assert told(telemetry, "mae").keys() == {("ticks", "pump-1"), ("ticks", "pump-3")}
-    names.add(keys("pump-4"))
+    come(names, "pump-4")
     assert told(telemetry, "mae").keys() == {("ticks", "pump-1"), ("ticks", "pump-3"), ("ticks", "pump-4")}
 
 
