@@ -77,7 +77,8 @@ class LinearBank:
         self._forgetting = np.array([one.forgetting for one in recipes], np.float32)
         self._hub = np.array([one.hub for one in recipes], np.float32)
         self._start = np.array([one.start for one in recipes], np.float32)
-        self._diagonal_max = [one.diagonal_max for one in recipes]
+        self._diagonal_max = np.array([one.diagonal_max for one in recipes], np.float32)
+        self._diagonal = np.arange(k)
         self._theta = table.column(f"{name}.theta", (m, k), np.float32)
         self._Q = table.column(f"{name}.Q", (m, k, k), np.float32)
         self._U = table.column(f"{name}.U", (m, _NOTED_MAX, k), np.float32)
@@ -186,8 +187,11 @@ class LinearBank:
             Q.baddbmm_(U.mT, U, alpha=-1)
             U.zero_()
         high = rho >= _FOLD_AT
-        for series, expert in np.argwhere(high).tolist():
-            Q = self._Q.rows[rows[series], expert]
-            mean, bound = np.diagonal(Q).mean(), self._diagonal_max[expert]
-            Q *= bound / mean if mean * rho[series, expert] > bound else rho[series, expert]
+        series, expert = np.nonzero(high)
+        if len(series):
+            row, factor, bound = rows[series], rho[high], self._diagonal_max[expert]
+            mean = self._Q.rows[row[:, None], expert[:, None], self._diagonal, self._diagonal].mean(axis=1)
+            np.divide(bound, mean, out=factor, where=mean * factor > bound)
+            for r, m, by in zip(row.tolist(), expert.tolist(), factor, strict=True):
+                self._Q.rows[r, m] *= by
         return np.where(high, np.float32(1), rho)

@@ -7,7 +7,7 @@ import pytest
 
 from foretick.core.columns import Table
 from foretick.core.linear import LinearBank
-from foretick.core.recipe import LinearRecipe
+from foretick.core.recipe import LINEAR, LinearRecipe
 from unit.core.plain import PlainLinear
 
 QUICK = LinearRecipe("quick", forgetting=0.99, hub=0.5, start=1.0)
@@ -138,3 +138,14 @@ def test_a_series_that_begins_anew_has_forgotten_everything():
     for array in state.values():
         assert not array[0].any()
         assert array[1].any()
+
+
+def test_a_matrix_that_lost_its_definiteness_is_not_turned_round_by_its_bound():
+    table = Table()
+    bank = LinearBank(table, "q", 3, LINEAR)
+    table.resize(2)
+    bank._Q.rows[...] = np.diag([-1e-6, -1e-6, 1e-6])
+    bank._Q.rows[1] = 0
+    bank._fold(np.arange(2), np.full((2, len(LINEAR)), 2.5, np.float32))
+    np.testing.assert_allclose(bank._Q.rows[0], np.broadcast_to(np.diag([-2.5e-6, -2.5e-6, 2.5e-6]), (3, 3, 3)))
+    assert not bank._Q.rows[1].any()
