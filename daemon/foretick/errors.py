@@ -4,7 +4,7 @@
     ├── UsageError            process ends, exit 2: settings or arguments are wrong; never restarted
     ├── RedisUnreachable      process ends, exit 3: no answer at start before `redis.connect_deadline`
     ├── StateUnreadable       process ends, exit 4: no stored state can be read, and going on would lose it
-    ├── DeviceFailed          process ends, exit 5: what `device` names failed as it worked; a restart may help
+    ├── DeviceFailed          process ends, exit 5: what `device` names takes no memory, or failed; a restart may help
     ├── ConnectionLost        turn is repeated: reconnect with jitter, then the same commit again
     │   └── ReplyTooLarge     the same, and less is asked for: producers wrote what would fill our memory
     ├── ServerRefused         turn is repeated: the server is up but not able (OOM, READONLY, LOADING, MISCONF …)
@@ -55,7 +55,7 @@ class StateUnreadable(ForetickError):
 
 
 class DeviceFailed(ForetickError):
-    """The device that computes has no memory left, or is gone."""
+    """The device that computes has no memory left, or is gone. One that a start does not find is a `UsageError`."""
 
     exit_code = 5
 

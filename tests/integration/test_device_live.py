@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from foretick.errors import UsageError
 from forked import ForkedDaemon
 from partitions import push
 from servers import wait_until
@@ -11,8 +12,14 @@ from servers import wait_until
 pytestmark = pytest.mark.redis
 
 
-def another_way(*_):
-    """In the place of a GPU: torch's `cpu:0` goes a device's way."""
+probes = []
+
+
+def another_way(name, setting):
+    """In the place of a GPU: torch's `cpu:0` goes a device's way. It is found once, and then gone."""
+    probes.append(name)
+    if len(probes) > 1:
+        raise UsageError(f"{setting} was sought again after the start")
     return "cpu:0"
 
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from foretick.app.backtest.running import fresh_engine
 from foretick.app.checkpointing import Checkpointer
 from foretick.app.groups import settings_of
 from foretick.app.learning import trainer_process
 from foretick.app.marks import Mark
-from foretick.app.recipes import engine_of
 from foretick.app.restoring import Restoring, Standing
 from foretick.app.settings_load import load
 from foretick.app.settings_sources import Flag
@@ -22,7 +22,6 @@ from foretick.app.states import Identity
 from foretick.cli import main
 from foretick.core.engine import Engine
 from foretick.core.groups import GroupedEngine
-from foretick.core.learner import InlineTrainer
 from foretick.errors import StateUnreadable
 from foretick.ports.checkpoints import FolderStore
 from foretick.ports.telemetry import Telemetry
@@ -74,7 +73,7 @@ def forecasts(client: redis.Redis) -> list[tuple[bytes, float]]:
 def expected(client: redis.Redis, chosen: Settings) -> list[tuple[bytes, float]]:
     entries = [[i, [part for pair in fields.items() for part in pair]] for i, fields in client.xrange("ticks")]
     decoded = decode(entries, [b"ticks"] * len(entries))
-    yhat = engine_of(chosen, InlineTrainer).advance(keyed(decoded)).yhat
+    yhat = fresh_engine(chosen).advance(keyed(decoded)).yhat
     return list(zip(decoded.ids, yhat.tolist(), strict=True))
 
 
@@ -119,7 +118,7 @@ class Life:
     """One daemon's life on a folder of checkpoints, without a loop, and without learning, which takes long."""
 
     def __init__(self, folder: Path, groups: dict[str, Any]) -> None:
-        made = engine_of(settings(groups, **{"learn.enabled": False}), InlineTrainer)
+        made = fresh_engine(settings(groups, **{"learn.enabled": False}))
         self.engine = made
         self.engines = made.engines if isinstance(made, GroupedEngine) else {made.group: made}
         self._store = FolderStore(folder, b"foretick", b"default")
@@ -221,7 +220,7 @@ def test_a_backtest_has_the_same_groups(tmp_path: Path, capsys: pytest.CaptureFi
 
 def test_every_group_has_the_recipe_of_its_settings() -> None:
     chosen = settings(GROUPS)
-    engine = engine_of(chosen, InlineTrainer)
+    engine = fresh_engine(chosen)
     assert isinstance(engine, GroupedEngine)
     boilers, others = (engine.engines[group].recipe for group in ("boiler-*", "default"))
     assert (boilers.hidden, boilers.layers, boilers.learn.every, boilers.season.durations_ms) == (16, 2, 4, ())

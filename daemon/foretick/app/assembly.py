@@ -55,6 +55,7 @@ SILENCE_SECONDS = 2.0  # beyond BLOCK: with it, three waits of a stop on a dead 
 
 def make_ownership(
     settings: Settings,
+    devices: Mapping[str, str],
     url: str,
     stop: StopSignal,
     telemetry: Telemetry,
@@ -66,8 +67,8 @@ def make_ownership(
 ) -> tuple[RedisConnection, Ownership]:
     """What owns partitions and forecasts them, and its own connection.
 
-    Learning happens in the process, or inline. State that was saved before `discard_before_ms` (milliseconds since the
-    epoch, UTC) is not used.
+    `devices` are torch's names of the groups' own. Learning happens in the process, or inline. State that was saved
+    before `discard_before_ms` (milliseconds since the epoch, UTC) is not used.
     """
     owner, prefix = owner_id(), settings.prefix.encode()
     garbage = GarbageRounds()
@@ -87,6 +88,7 @@ def make_ownership(
     def make(partition: bytes, streams: tuple[StreamKeys, ...], stop: StopSignal, health: Health) -> Partition:
         return _partition(
             settings,
+            devices,
             route,
             partition,
             streams,
@@ -120,6 +122,7 @@ def make_ownership(
 
 def _partition(
     settings: Settings,
+    devices: Mapping[str, str],
     route: Route,
     partition: bytes,
     streams: tuple[StreamKeys, ...],
@@ -149,7 +152,7 @@ def _partition(
         return ObservedTrainer(process.seat(shape, learn, keeper.keep, device), telemetry)
 
     def make_engine() -> ForecastEngine:
-        return engine_of(settings, make_trainer, initial)
+        return engine_of(settings, devices, make_trainer, initial)
 
     return Partition(
         partition.decode(errors="backslashreplace"),

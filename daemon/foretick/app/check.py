@@ -13,7 +13,7 @@ from foretick.app.reload import LIVE
 from foretick.app.settings import value_of
 from foretick.app.settings_load import require_redis
 from foretick.app.settings_text import written, written_groups
-from foretick.errors import EXIT_CLEAN, RedisUnreachable, UsageError
+from foretick.errors import EXIT_CLEAN, DeviceFailed, RedisUnreachable, UsageError
 from foretick.ports import probe
 from foretick.ports.device import describe_device, find_device
 from foretick.ports.masking import MASK, mask_passwords, mask_url
@@ -95,7 +95,7 @@ def _devices(settings: Settings) -> Iterator[Finding]:
     for name in dict.fromkeys(settings_of(settings, group).device for group in groups_of(settings)):
         try:
             device = find_device(name)
-        except UsageError as error:
+        except (UsageError, DeviceFailed) as error:
             yield Finding("device", str(error), error.exit_code)
         else:
             yield Finding(

@@ -135,17 +135,18 @@ def _serve(
 
     torch.set_num_threads(1)
     sys.setswitchinterval(SWITCH_SECONDS)
-    device = ", ".join(sorted(set(devices_of(settings).values())))
+    devices = devices_of(settings)
     http.page = page = make_page(settings, url, telemetry, health)
     connection, ownership = make_ownership(
-        settings, url, stop, telemetry, health, trainer, discard_before_ms, page.live, reload
+        settings, devices, url, stop, telemetry, health, trainer, discard_before_ms, page.live, reload
     )
     for condition in ("redis", "partitions"):
         health.set(condition, ok=False, detail="starting")
     http.start()
     try:
         address = f"http://{settings.http.host}:{http.port}"
-        log.info("starting", streams=list(settings.streams), http=address, device=device)
+        used = ", ".join(sorted(set(devices.values())))
+        log.info("starting", streams=list(settings.streams), http=address, device=used)
         connect(connection, settings.redis.connect_deadline, stop, health)
         with collector_by_hand():
             ownership.run()

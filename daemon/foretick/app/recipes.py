@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 def engine_of(
     settings: Settings,
+    devices: Mapping[str, str],
     make_trainer: Callable[[Shape, LearnRecipe, str], Trainer],
     initial: Mapping[str, Knowledge] | None = None,
 ) -> Engine | GroupedEngine:
@@ -31,14 +32,12 @@ def engine_of(
 
     Args:
         settings: all of them.
+        devices: torch's name of each group's device, as `devices_of` has found them.
         make_trainer: what computes a group's learning jobs, on which device.
         initial: what a group's network begins with, if not with noise; `initial.initial_of` reads it from files.
-
-    Raises:
-        UsageError: a device cannot be had.
     """
     recipes = {group: recipe_of(settings_of(settings, group)) for group in groups_of(settings)}
-    carried, devices = features_of(settings), devices_of(settings)
+    carried = features_of(settings)
     engines = {}
     for group, recipe in recipes.items():
         device = devices[group]
@@ -52,8 +51,11 @@ def engine_of(
 def devices_of(settings: Settings) -> dict[str, str]:
     """Torch's name of each group's device, ready to compute.
 
+    Asked once, at the start: what becomes of a device later is for the first computation there to tell.
+
     Raises:
-        UsageError: one cannot be had.
+        UsageError: one is not here.
+        DeviceFailed: one takes no memory.
     """
     devices = {}
     for group in groups_of(settings):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from foretick.core.device import CPU
-from foretick.errors import UsageError
+from foretick.errors import DeviceFailed, UsageError
 
 
 def find_device(name: str, setting: str = "device") -> str:
@@ -14,16 +14,19 @@ def find_device(name: str, setting: str = "device") -> str:
     `auto` is the CPU.
 
     Raises:
-        UsageError: it cannot be had here; says what is wrong, and what to do.
+        UsageError: it is not here, and only a person can bring it; says what is wrong, and what to do.
+        DeviceFailed: it is here and takes no memory: another program may have it all for now.
     """
     if name in ("auto", CPU):
         return CPU
-    if why := _why_not(name):
+    if why := _why_absent(name):
         raise UsageError(f"{setting} cannot be {name}: {why}, or write cpu")
+    if why := _why_unable(name):
+        raise DeviceFailed(f"{setting} cannot be {name}: {why}, or write cpu")
     return name if ":" in name else f"{name}:0"
 
 
-def _why_not(name: str) -> str:
+def _why_absent(name: str) -> str:
     import torch  # noqa: PLC0415  takes seconds
 
     if not torch.backends.cuda.is_built():
@@ -33,6 +36,12 @@ def _why_not(name: str) -> str:
     count = torch.cuda.device_count()
     if int(name.partition(":")[2] or 0) >= count:
         return f"there are {count}, counted from 0; write another number"
+    return ""
+
+
+def _why_unable(name: str) -> str:
+    import torch  # noqa: PLC0415  takes seconds
+
     try:
         torch.zeros(1, device=name)
     except RuntimeError as error:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from foretick.app.initial import initial_of, load_knowledge, save_knowledge
-from foretick.app.recipes import engine_of, recipe_of
+from foretick.app.recipes import devices_of, engine_of, recipe_of
 from foretick.app.settings import Settings
 from foretick.core.engine import Engine
 from foretick.core.learner import InlineTrainer, Knowledge
@@ -48,7 +48,7 @@ def test_an_engine_begins_with_them(path):
     settings = settings_of({"hidden": 16, "init": path}, learn={"enabled": False})
     recipe = recipe_of(settings)
     save_knowledge(path, recipe, knowledge_of(recipe), {})
-    begun = engine_of(settings, InlineTrainer, initial_of(settings))
+    begun = engine_of(settings, devices_of(settings), InlineTrainer, initial_of(settings))
     ticks = wave(40)
     assert np.array_equal(begun.advance(ticks).yhat, Engine(recipe, init=knowledge_of(recipe)).advance(ticks).yhat)
     assert not np.array_equal(

@@ -11,7 +11,7 @@ import torch
 from foretick.app.recipes import devices_of
 from foretick.app.settings_load import load
 from foretick.app.settings_sources import Flag
-from foretick.errors import UsageError
+from foretick.errors import DeviceFailed, UsageError
 from foretick.ports.device import describe_device, find_device
 
 
@@ -52,6 +52,16 @@ def test_a_group_has_a_device_of_its_own_and_cuda_computes_in_float32():
     assert devices_of(mixed) == {"a*": "cuda:1", "default": "cpu"}
     flags = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32, torch.backends.cudnn.enabled
     assert flags == (False, False, False)
+
+
+@pytest.mark.usefixtures("two_devices")
+def test_a_device_that_is_there_and_takes_no_memory_has_failed_and_may_serve_later(monkeypatch):
+    def no_memory(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch, "zeros", no_memory)
+    with pytest.raises(DeviceFailed, match=r"^device cannot be cuda: it takes no memory \(CUDA out of memory\); see"):
+        find_device("cuda")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

@@ -12,7 +12,7 @@ import numpy as np
 from foretick.app.groups import group_finder, groups_of, settings_of
 from foretick.app.initial import initial_of
 from foretick.app.progress import progress
-from foretick.app.recipes import engine_of, recipe_of
+from foretick.app.recipes import devices_of, engine_of, recipe_of
 from foretick.core.groups import GroupedEngine
 from foretick.core.learner import InlineTrainer
 from foretick.core.records import Forecasts, Ticks, Verdict
@@ -124,7 +124,7 @@ def names_told(recording: Recording, settings: Settings) -> set[bytes]:
 
 def fresh_engine(settings: Settings) -> Engine | GroupedEngine:
     """The daemon's engine before its first tick, its learning jobs computed inline."""
-    return engine_of(settings, InlineTrainer, initial_of(settings))
+    return engine_of(settings, devices_of(settings), InlineTrainer, initial_of(settings))
 
 
 def stream_of(recording: Recording, settings: Settings) -> bytes:
