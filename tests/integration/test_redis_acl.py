@@ -46,8 +46,11 @@ def server(tmp_path: Path) -> Iterator[Server]:
 class Overheard:
     """What the daemon says, by MONITOR: it comes through the socket, everybody else by TCP."""
 
+    LAST = "that was all"  # word of ours: what comes before it has been heard
+
     def __init__(self, server: Server) -> None:
         self.commands: dict[tuple[str, ...], list[str]] = {}
+        self._heard_all = threading.Event()
         self._client = redis.Redis(port=server.port, socket_timeout=None)
         self._monitor = self._client.monitor()
         self._monitor.__enter__()
@@ -58,6 +61,8 @@ class Overheard:
         try:
             while True:
                 line = self._monitor.connection.read_response().decode(errors="replace")
+                if f'"{self.LAST}"' in line:
+                    self._heard_all.set()
                 if " unix:" not in line.partition("]")[0]:
                     continue
                 words = [word[:200] for word in re.findall(r'"((?:[^"\\]|\\.)*)"', line)]
@@ -65,6 +70,11 @@ class Overheard:
                     self.commands.setdefault((words[0].upper(), *words[1:3]), words)
         except (redis.RedisError, OSError, ValueError):
             pass
+
+    def hear_out(self) -> None:
+        """Wait until all is heard that was said until now: the last words, at a stop, are said once only."""
+        self._client.echo(self.LAST)
+        assert self._heard_all.wait(30), "the listener lags"
 
     def close(self) -> None:
         self._monitor.connection.disconnect()
@@ -141,6 +151,7 @@ def test_the_users_rights_suffice_and_none_of_them_is_needless(server: Server, t
     )
     try:
         live_a_full_life(server, client, daemon)
+        overheard.hear_out()
     finally:
         daemon.discard()
         overheard.close()
