@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from foretick.app.settings_load import load
+from foretick.errors import StateUnreadable, UsageError
 from servers import REPOSITORY, missing
 
 DEPLOY = REPOSITORY / "deploy"
@@ -62,10 +63,19 @@ def test_a_unit_waits_longer_than_a_stop_takes_and_leaves_wrong_settings_alone(u
     given = properties(unit)
     assert given["Type"] == "notify"
     assert int(given["TimeoutStopSec"]) > DRAIN_SECONDS
-    assert given["RestartPreventExitStatus"].split()[0] == "2"
+    unmendable = {str(error.exit_code) for error in (UsageError, StateUnreadable)}  # by another try
+    assert set(given["RestartPreventExitStatus"].split()) == unmendable
     assert given["KillMode"] == "mixed"
     assert "MemoryDenyWriteExecute" not in given
     assert "ProcSubset" not in given
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.name)
+def test_the_drop_in_for_a_gpu_lifts_all_that_the_unit_forbids_of_devices(unit):
+    (drop_in,) = re.findall(r"```ini\n *\[Service\]\n(.*?)```", (REPOSITORY / "docs/device.md").read_text(), re.DOTALL)
+    lifted = dict(line.strip().split("=") for line in drop_in.strip().splitlines())
+    assert lifted == {"PrivateDevices": "no", "DevicePolicy": "auto"}
+    assert {name for name in properties(unit) if "Device" in name} == lifted.keys()
 
 
 def test_an_instance_differs_only_in_its_names():
