@@ -1,4 +1,4 @@
-"""A backlog is read in portions that follow how long the engine takes, by a clock that the test turns."""
+"""A backlog is read in portions that follow how long the engine takes, by clocks that the test turns."""
 
 from __future__ import annotations
 
@@ -23,14 +23,22 @@ READ = re.compile(rb"XREAD\r\n\$5\r\nCOUNT\r\n\$\d+\r\n(\d+)\r\n")
 
 
 class Drain:
-    """A loop on a backlog whose engine needs so long for each tick, by a clock of its own."""
+    """A loop on a backlog; its engine works so long on each tick, and waits so long in each piece."""
 
-    def __init__(self, url: str, seconds_per_tick: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(
+        self, url: str, seconds_per_tick: float, monkeypatch: pytest.MonkeyPatch, *, waits_seconds: float = 0.0
+    ) -> None:
         self.loop = Loop(url)
         self.asked: list[int] = []  # entries that were asked for, by each read
         self._seconds_per_tick = seconds_per_tick
-        self._now = 0.0
-        clock = SimpleNamespace(perf_counter=lambda: self._now, monotonic=time.monotonic, time=time.time)
+        self._waits_seconds = waits_seconds
+        self._worked = self._waited = 0.0  # seconds
+        clock = SimpleNamespace(
+            thread_time=lambda: self._worked,
+            perf_counter=lambda: self._worked + self._waited,
+            monotonic=time.monotonic,
+            time=time.time,
+        )
         monkeypatch.setattr(pipeline, "time", clock)
         self.loop.engine = self._forecast
         send = self.loop.connection.send
@@ -42,13 +50,17 @@ class Drain:
         monkeypatch.setattr(self.loop.connection, "send", listen)
 
     def _forecast(self, memory: Memory, ticks: Ticks) -> Forecasts:
-        self._now += len(ticks) * self._seconds_per_tick
+        self._worked += len(ticks) * self._seconds_per_tick
+        self._waited += self._waits_seconds
         return Memory.advance(memory, ticks)
 
 
-def test_a_backlog_is_drained_in_growing_reads(redis_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("waits_seconds", [0.0, 0.4], ids=["alone", "waiting for others"])
+def test_a_backlog_is_drained_in_growing_reads(
+    redis_server: Server, monkeypatch: pytest.MonkeyPatch, waits_seconds: float
+) -> None:
     client = redis_server.client()
-    drain = Drain(redis_server.url, 1e-6, monkeypatch)
+    drain = Drain(redis_server.url, 1e-6, monkeypatch, waits_seconds=waits_seconds)
     push(client, 4000)
     drain.loop.start()
     try:

@@ -266,7 +266,7 @@ class Pipeline:
         return Pending(Commit(before=self._committed))
 
     def _advance(self, entries: Sequence[Entry], streams: Sequence[bytes]) -> Pending:
-        begun = time.perf_counter()
+        begun, begun_at_work = time.perf_counter(), time.thread_time()
         pending = answer(
             self.streams,
             entries,
@@ -280,5 +280,5 @@ class Pipeline:
         )
         for advance in pending.advances:
             self._reached[advance.state.keys.stream] = advance.position
-        self._portion.took(len(entries), time.perf_counter() - begun)
+        self._portion.took(len(entries), time.thread_time() - begun_at_work, time.perf_counter() - begun)
         return pending
