@@ -39,17 +39,15 @@ class PacedEngine:
     def advance(self, ticks: Ticks) -> Forecasts:
         """Forecast after each of the ticks."""
         if len(ticks) == 1:
-            return self._engine.advance(ticks)
+            return self._timed(ticks)
         parts: list[Forecasts] = []
         start = 0
         while start < len(ticks) or not parts:
             if parts and self._left_seconds() <= 0:
                 self._renew()
             stop = min(start + self._piece(), len(ticks))
-            begun = time.perf_counter()
             whole = stop - start == len(ticks)
-            parts.append(self._engine.advance(ticks if whole else ticks.slice(start, stop)))
-            self._seconds_per_tick = (time.perf_counter() - begun) / max(stop - start, 1)
+            parts.append(self._timed(ticks if whole else ticks.slice(start, stop)))
             start = stop
         return parts[0] if len(parts) == 1 else Forecasts.joined(parts)
 
@@ -64,6 +62,13 @@ class PacedEngine:
     def weights(self, name: bytes) -> dict[str, float]:
         """The experts' weights in a standing forecast."""
         return self._engine.weights(name)
+
+    def _timed(self, ticks: Ticks) -> Forecasts:
+        """Forecast them in one piece, whose pace is what the next one is reckoned with."""
+        begun = time.perf_counter()
+        forecasts = self._engine.advance(ticks)
+        self._seconds_per_tick = (time.perf_counter() - begun) / max(len(ticks), 1)
+        return forecasts
 
     def _left_seconds(self) -> float:
         """Until the lease should be renewed: at a third of its life."""
