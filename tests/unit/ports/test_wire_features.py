@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foretick.core.records import Forecasts
-from foretick.ports.wire import FieldNames, Reason, decode, forecast_fields, latest_fields
+from foretick.ports.wire import FieldNames, Reason, decode, forecast_fields, publications
 
 MS = 1_700_000_000_000
 BAR = FieldNames(value="close", more=("high", "volume"))
@@ -93,5 +93,6 @@ def test_forecasts_of_two_targets_carry_each_its_value_and_its_name():
         b"yhat.high": b"4.5",
         b"stage": b"warm",
     }
-    assert latest_fields(published)[b"a"].startswith(b'{"series":"a","ts":%d,"y.close":3.0' % MS)
+    latest = publications(decoded, answer, {b"bars": (b"f", b"f:latest")})[b"bars"].latest
+    assert latest.commands[0][3].startswith(b'{"series":"a","ts":%d,"y.close":3.0' % MS)
     assert answer.yhat.tolist() == [1.5, 3.5]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foretick.core.records import Forecasts, Verdict
-from foretick.ports.wire import DeadLetter, dead_fields, decode, forecast_fields, latest_fields, refusals
+from foretick.ports.wire import DeadLetter, dead_fields, decode, forecast_fields, publications, refusals
 
 MS = 1_700_000_000_000
 VALUES = st.floats(-1e30, 1e30)
@@ -53,7 +53,7 @@ def test_numbers_that_a_forecast_does_not_have_are_absent_and_order_is_kept():
 
 def test_no_ticks_make_no_forecasts():
     assert forecast_fields(decode([], b"t"), Forecasts.empty(0)) == []
-    assert latest_fields([]) == {}
+    assert publications(decode([], b"t"), Forecasts.empty(0), {}) == {}
 
 
 def test_refused_ticks_get_a_dead_letter_and_no_forecast():
@@ -78,7 +78,8 @@ def test_latest_is_the_last_published_forecast_of_each_series_as_json():
     ticks = decoded(("a", 1.0), ('"ü\\', 2.0), ("a", 3.0), ("a", 4.0))
     answer = forecasts([1.5, 1e22, 3.5, np.nan], warm=True)
     answer.verdict[3] = Verdict.LATE
-    latest = latest_fields(forecast_fields(ticks, answer))
+    [(_, _, *pairs)] = publications(ticks, answer, {b"t": (b"f", b"f:latest")})[b"t"].latest.commands
+    latest = dict(zip(pairs[::2], pairs[1::2], strict=True))
     assert {name: json.loads(text) for name, text in latest.items()} == {
         b"a": {"series": "a", "ts": MS, "y": 3.0, "yhat": 3.5, "stage": "warm"},
         '"ü\\'.encode(): {"series": '"ü\\', "ts": MS, "y": 2.0, "yhat": 1e22, "stage": "warm"},

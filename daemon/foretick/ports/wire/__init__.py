@@ -20,7 +20,7 @@ from foretick.ports.wire.keys import (
 )
 from foretick.ports.wire.many import publications
 from foretick.ports.wire.packed import Packed, Publication
-from foretick.ports.wire.publish import Published, dead_fields, forecast_fields, latest_fields
+from foretick.ports.wire.publish import Published, dead_fields, forecast_fields
 
 __all__ = [
     "DEFAULT_PARTITION",
@@ -39,7 +39,6 @@ __all__ = [
     "forecast_fields",
     "forecasts_key",
     "keyed",
-    "latest_fields",
     "latest_key",
     "lease_key",
     "members_key",

@@ -27,7 +27,6 @@ Published: TypeAlias = tuple[bytes, tuple[bytes, ...]]  # entry id, (field, valu
 
 SHOWN_MAX_CHARS = 1000  # of each raw field in a dead letter: enough to know it by, and 1 MB stays out of the stream
 SHOWN_MAX_FIELDS = 64  # of a dead letter; a tick has three
-_SERIES_AT = 1  # of the flat fields
 
 
 def forecast_fields(decoded: Decoded, forecasts: Forecasts) -> list[Published]:
@@ -52,19 +51,6 @@ def _published(
     flat = zip(*chain.from_iterable((repeat(name), column) for name, column in columns.items()), strict=False)
     ids = _picked(decoded.ids, at)
     return list(zip(ids, flat, strict=False))  # the names repeat for ever: strict would never be met
-
-
-def latest_fields(published: Iterable[Published]) -> dict[bytes, bytes]:
-    """The last forecast of every series as JSON with the keys of the wire, from what `forecast_fields` gave."""
-    last = {flat[_SERIES_AT]: flat for _, flat in published}
-    templates: dict[tuple[bytes, ...], bytes] = {}  # by the names of the fields: few layouts, many series
-    latest = {}
-    for series, flat in last.items():
-        names = flat[::2]
-        if names not in templates:
-            templates[names] = _json_template(names)
-        latest[series] = templates[names] % (quoted(series), *flat[3::2])
-    return latest
 
 
 def dead_fields(letter: DeadLetter) -> tuple[bytes, ...]:
@@ -107,13 +93,6 @@ def _picked(items: list[bytes], at: NDArray[np.int64]) -> list[bytes]:
 def _decimals(numbers: list[float] | list[int]) -> list[bytes]:
     """Each number as text; one repr of the whole list takes four fifths of the time of one per number."""
     return repr(numbers).encode()[1:-1].split(b", ") if numbers else []
-
-
-def _json_template(names: tuple[bytes, ...]) -> bytes:
-    """A JSON object with a place for every field; the series comes first, and comes quoted."""
-    places = [b'"%b"' if name == b"stage" else b"%b" for name in names]
-    keys = [quoted(name).replace(b"%", b"%%") for name in names]
-    return b"{%b}" % b",".join(b":".join(pair) for pair in zip(keys, places, strict=True))
 
 
 def quoted(text: bytes) -> bytes:
