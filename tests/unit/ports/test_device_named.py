@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 
+from foretick.app.check import findings
 from foretick.app.recipes import devices_of
 from foretick.app.settings_load import load
 from foretick.app.settings_sources import Flag
@@ -62,6 +63,8 @@ def test_a_device_that_is_there_and_takes_no_memory_has_failed_and_may_serve_lat
     monkeypatch.setattr(torch, "zeros", no_memory)
     with pytest.raises(DeviceFailed, match=r"^device cannot be cuda: it takes no memory \(CUDA out of memory\); see"):
         find_device("cuda")
+    found = {finding.subject: finding.exit_code for finding in findings(settings(device="cuda"))}
+    assert found["device"] == DeviceFailed.exit_code
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
