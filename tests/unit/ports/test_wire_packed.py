@@ -108,13 +108,17 @@ def latest_of(published):
     """The last forecast of each series as JSON, its numbers as they stand in the stream."""
     last = {flat[1]: list(zip(flat[::2], flat[1::2], strict=True)) for _, flat in published}
     return {
-        series: b"{%b}" % b",".join(b'"%b":%b' % (name, shown(name, text)) for name, text in pairs)
+        series: b"{%b}" % b",".join(b"%b:%b" % (in_json(name), shown(name, text)) for name, text in pairs)
         for series, pairs in last.items()
     }
 
 
 def shown(name, text):
-    return json.dumps(text.decode(), ensure_ascii=False).encode() if name in (b"series", b"stage") else text
+    return in_json(text) if name in (b"series", b"stage") else text
+
+
+def in_json(text):
+    return json.dumps(text.decode(), ensure_ascii=False).encode()
 
 
 @given(turns())
